@@ -1,0 +1,64 @@
+"""The ``east`` command: the root group on one screen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from pipeline import __version__
+from pipeline.errors import EastError
+
+SECTIONS: dict[str, tuple[click.Command, ...]] = {}
+
+
+class _Sectioned(click.Group):
+    """A group whose help lists its commands by section."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(command.name or "", command.get_short_help_str(80)) for command in commands])
+
+
+@click.group(cls=_Sectioned, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="east")
+@click.option("-v", "--verbose", is_flag=True, help="Say more: every shard, every epoch.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only results, warnings and errors.")
+@click.pass_context
+def east(ctx: click.Context, verbose: bool, quiet: bool) -> None:
+    """Train small music classifiers that learn from big ones: embeddings as teachers.
+
+    Stage one extracts teacher embeddings and mels from all audio into stores; stage two trains
+    students from the stores alone.
+    """
+    ctx.obj = {"verbose": verbose, "quiet": quiet}
+
+
+for _commands in SECTIONS.values():
+    for _command in _commands:
+        east.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; one error becomes one message and one exit code."""
+    try:
+        east.main(args=arguments, prog_name="east", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except EastError as error:
+        click.echo(f"error: {error}", err=True)
+        for note in getattr(error, "__notes__", ()):
+            click.echo(f"  {note}", err=True)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted. What was finished is kept; the same command goes on from there.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Samples in, mels out: the decoder, timing in integers, the extractor contract, views."""

