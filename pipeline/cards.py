@@ -32,7 +32,10 @@ class Source:
 
 @dataclass(frozen=True)
 class WeightsCard:
-    """A file of weights (or of data) and how to know that it is the right one."""
+    """A file of weights (or of data) and how to know that it is the right one.
+
+    ``sha256`` is empty where only an ``md5`` is published; ``n_bytes`` is 0 where it is not known.
+    """
 
     name: str
     filename: str
@@ -42,6 +45,7 @@ class WeightsCard:
     licence: str
     citation: str
     note: str = ""
+    md5: str = ""
 
 
 @dataclass(frozen=True)
