@@ -1,1 +1,1 @@
-""""""
+"""Numbers of trained students and probes, from their predictions alone."""
