@@ -1,0 +1,122 @@
+"""One writer at a time: a lease file with an owner and a heartbeat.
+
+The lease names no host and no user, since stores are shared: the machine is a digest.  A lease
+whose process is gone on this machine is stale at once, one of another machine after a minute
+without a heartbeat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+
+from pipeline.errors import StoreBusyError
+
+LEASE = "features/lease.json"
+HEARTBEAT_S = 5.0
+STALE_S = 60.0
+
+
+class Lease:
+    """Context manager that holds a store for writing.
+
+    Raises:
+        StoreBusyError: a living writer holds it; says who, since when, and what to do.
+    """
+
+    def __init__(self, folder: Path, *, heartbeat_s: float = HEARTBEAT_S) -> None:
+        self.folder, self.path, self.heartbeat_s = folder, folder / LEASE, heartbeat_s
+        self.owner = uuid.uuid4().hex
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Lease:
+        for _ in range(3):
+            if self._claim():
+                self._thread = threading.Thread(target=self._beat, daemon=True, name="store-lease")
+                self._thread.start()
+                return self
+            self._remove_if_stale()
+        raise StoreBusyError(f"{self.folder.name} is claimed by several writers at once. Try again in a minute.")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._holder().get("owner") == self.owner:
+            self.path.unlink(missing_ok=True)
+
+    def _claim(self) -> bool:
+        try:
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:
+            return False
+        content = {"owner": self.owner, "machine": _machine(), "process": os.getpid(), "since": time.time()}
+        with os.fdopen(handle, "w") as out:
+            json.dump(content, out)
+        return True
+
+    def _remove_if_stale(self) -> None:
+        holder = self._holder()
+        try:
+            silent_s = time.time() - self.path.stat().st_mtime
+        except FileNotFoundError:
+            return
+        here = holder.get("machine") == _machine()
+        if (here and not _alive(holder.get("process"))) or silent_s > STALE_S:
+            self.path.unlink(missing_ok=True)
+            return
+        who = f"process {holder.get('process')} on this machine" if here else "a process on another machine"
+        raise StoreBusyError(
+            f"{self.folder.name} is being written by {who} (heartbeat {silent_s:.0f} s ago). Wait for it, or "
+            f"stop it; a lease of another machine counts as stale after {STALE_S:.0f} s without a heartbeat."
+        )
+
+    def _holder(self) -> dict[str, object]:
+        try:
+            value = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.heartbeat_s):
+            try:
+                os.utime(self.path)
+            except OSError:
+                return
+
+
+def _machine() -> str:
+    """A digest that tells machines (and reboots) apart and says nothing about them."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    text = platform.node() + (boot.read_text() if boot.exists() else "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _alive(process: object) -> bool:
+    if not isinstance(process, int) or process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not _is_zombie(process)
+
+
+def _is_zombie(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False

@@ -1,0 +1,30 @@
+"""Opening a store, whatever its format, and writing a small one at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.errors import StoreError
+from pipeline.stores.hdf5_store import Hdf5Reader
+from pipeline.stores.reader import StoreReader
+from pipeline.stores.zarr_store import ZarrReader
+
+_HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def open_store(path: str | Path) -> StoreReader:
+    """Open a store for reading: a ``.zarr`` folder, an ``.h5`` file, or the URL of a Zarr store.
+
+    Raises:
+        StoreError: nothing there, not a store, damaged, or of a newer format.
+    """
+    text = str(path)
+    if "://" not in text and not Path(text).exists():
+        raise StoreError(f"There is no store at {text}.")
+    if text.endswith(_HDF5_SUFFIXES):
+        if "://" in text:
+            raise StoreError(
+                f"{text}: HDF5 stores are read from a disk only. Fetch the file first, or share it as Zarr."
+            )
+        return Hdf5Reader(text)
+    return ZarrReader(text)

@@ -1,0 +1,156 @@
+"""One reading interface over Zarr and HDF5."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from pipeline.errors import StoreError
+from pipeline.stores.schema import CLIP_ARRAYS, MAX_STRING, State, StoreMeta
+
+
+@dataclass(eq=False)
+class ClipArrays:
+    """The small arrays along the clip axis, in memory.
+
+    Shape:
+        clip_id, failure: [clips] texts; n_frames: [clips] int32; state: [clips] uint8;
+        file_digest, samples_digest, clip_digest: [clips, 32] uint8
+    """
+
+    clip_id: np.ndarray
+    n_frames: np.ndarray
+    state: np.ndarray
+    failure: np.ndarray
+    file_digest: np.ndarray
+    samples_digest: np.ndarray
+    clip_digest: np.ndarray
+
+    @classmethod
+    def pending(cls, clip_ids: np.ndarray) -> ClipArrays:
+        """Arrays of clips of which nothing is known yet."""
+        n = len(clip_ids)
+        made = {
+            name: np.full(n, "", object) if kind is str else np.zeros((n, *shape), kind)
+            for name, (shape, kind) in CLIP_ARRAYS.items()
+        }
+        made["clip_id"] = np.asarray(clip_ids, object)
+        return cls(**made)
+
+    def check(self, where: str, frames: int) -> None:
+        """Refuse arrays that contradict each other; they may come from anyone.
+
+        Raises:
+            StoreError: lengths that differ, ids that repeat, states or frame counts out of range.
+        """
+        n = len(self.clip_id)
+        for name, (shape, _) in CLIP_ARRAYS.items():
+            if getattr(self, name).shape != (n, *shape):
+                raise StoreError(f"{where}: {name} has shape {getattr(self, name).shape}, expected {(n, *shape)}.")
+        if len(set(self.clip_id.tolist())) != n:
+            raise StoreError(f"{where}: some clip_id stand twice; ids must be unique.")
+        if any(len(text) > MAX_STRING for name in ("clip_id", "failure") for text in getattr(self, name).tolist()):
+            raise StoreError(f"{where}: a clip_id or failure text is longer than {MAX_STRING} characters.")
+        if not np.isin(self.state, list(State)).all():
+            raise StoreError(f"{where}: a clip has a state other than 0, 1 or 2.")
+        if n and (self.n_frames.min() < 0 or self.n_frames.max() > frames):
+            raise StoreError(f"{where}: a clip claims more valid frames than the {frames} there are.")
+
+
+class StoreReader(ABC):
+    """Read-only view of a store; a context manager.
+
+    Attributes:
+        path: as it was given.
+        meta: root attributes.
+        arrays: the small arrays; :attr:`clip_id` and the like are shorthands.
+    """
+
+    path: str
+    meta: StoreMeta
+    arrays: ClipArrays
+
+    def __len__(self) -> int:
+        return len(self.arrays.clip_id)
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def clip_id(self) -> np.ndarray:
+        """[clips] texts."""
+        return self.arrays.clip_id
+
+    @property
+    def n_frames(self) -> np.ndarray:
+        """[clips] int32, valid frames."""
+        return self.arrays.n_frames
+
+    @property
+    def state(self) -> np.ndarray:
+        """[clips] uint8, see :class:`State`."""
+        return self.arrays.state
+
+    @property
+    def failure(self) -> np.ndarray:
+        """[clips] texts: why a clip failed, or ``short: ...`` for one that is kept but ends early."""
+        return self.arrays.failure
+
+    @property
+    def samples_digest(self) -> np.ndarray:
+        """[clips, 32] uint8, SHA-256 of the decoded samples."""
+        return self.arrays.samples_digest
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of ``features``: clips, frames, channels."""
+        return len(self), self.meta.frames, self.meta.channels
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of ``features`` as stored."""
+        return np.dtype(self.meta.dtype)
+
+    @property
+    def block_clips(self) -> int:
+        """Rows that lie together: the natural block for shuffled reading."""
+        return self.meta.shard_clips
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of ``features`` in memory."""
+        return len(self) * self.meta.clip_bytes
+
+    @abstractmethod
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Features of rows in any order: [len(rows), frames, channels] in the stored type."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files."""
+
+    @abstractmethod
+    def canaries(self) -> dict[str, np.ndarray]:
+        """The arrays under ``canary/`` by name; empty where there are none."""
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Rows in blocks that are read cheaply together."""
+        for first in range(0, len(self), self.block_clips):
+            yield np.arange(first, min(first + self.block_clips, len(self)))
+
+
+def check_rows(rows: np.ndarray, n_clips: int) -> np.ndarray:
+    """Rows as int64, refused when outside the store."""
+    rows = np.asarray(rows, np.int64)
+    if rows.ndim != 1 or (len(rows) and (rows.min() < 0 or rows.max() >= n_clips)):
+        raise IndexError(f"rows must be a 1-d array within 0..{n_clips - 1}")
+    return rows

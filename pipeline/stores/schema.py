@@ -1,0 +1,255 @@
+"""The store's schema, version 1: names, types, limits, fingerprint and digests.
+
+The same tree is kept in Zarr v3 and in HDF5; ``docs/store-format.md`` describes it for readers in
+other languages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.errors import StoreError
+
+FORMAT = "east-store"
+FORMAT_VERSION = 1
+DIGEST_BYTES = 32
+MAX_AXIS = 1 << 40
+MAX_CLIP_BYTES = 1 << 32
+MAX_STRING = 1 << 16
+RESAMPLER = "soxr-HQ"
+Dtype = Literal["float16", "float32"]
+
+#: Arrays along the clip axis, with the shape beyond it and the type; ``str`` is variable UTF-8.
+CLIP_ARRAYS: dict[str, tuple[tuple[int, ...], Any]] = {
+    "clip_id": ((), str),
+    "n_frames": ((), np.int32),
+    "state": ((), np.uint8),
+    "failure": ((), str),
+    "file_digest": ((DIGEST_BYTES,), np.uint8),
+    "samples_digest": ((DIGEST_BYTES,), np.uint8),
+    "clip_digest": ((DIGEST_BYTES,), np.uint8),
+}
+
+
+class State(IntEnum):
+    """What became of a clip."""
+
+    PENDING = 0
+    DONE = 1
+    FAILED = 2
+
+
+@dataclass(frozen=True)
+class StoreMeta:
+    """Root attributes: what the features are, and who made them with what.
+
+    ``frames`` is the length of the frame axis: what a full clip of ``clip_s`` seconds gives.
+    ``card`` is the extractor's card as plain JSON; times are seconds, rates Hz.
+    """
+
+    extractor: str
+    output: str
+    mode: str
+    card: Mapping[str, Any]
+    weights_sha256: tuple[str, ...]
+    rate_hz: int
+    hop_s: float
+    window_s: float
+    offset_s: float
+    frames: int
+    channels: int
+    dtype: Dtype
+    clip_s: float
+    chunk_clips: int
+    shard_clips: int
+    fingerprint: str
+    manifest_digest: str = ""
+    dataset: Mapping[str, Any] = field(default_factory=dict)
+    runs: tuple[Mapping[str, Any], ...] = ()
+    complete: bool = False
+    content_digest: str = ""
+    uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def name(self) -> str:
+        """``EXTRACTOR/OUTPUT``."""
+        return f"{self.extractor}/{self.output}"
+
+    @property
+    def licence_weights(self) -> str:
+        """Licence of the extractor's weights, empty where it has none."""
+        return str(self.card.get("licence_weights", ""))
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of one clip's features."""
+        return self.frames * self.channels * np.dtype(self.dtype).itemsize
+
+    def attributes(self) -> dict[str, Any]:
+        """As JSON, the way the root group keeps it."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values |= {"card": dict(self.card), "dataset": dict(self.dataset), "runs": [dict(run) for run in self.runs]}
+        values["weights_sha256"] = list(self.weights_sha256)
+        return {"format": FORMAT, "format_version": FORMAT_VERSION} | values
+
+
+def parse_meta(attributes: Mapping[str, Any], where: str) -> StoreMeta:
+    """Read root attributes that may come from anyone.
+
+    Raises:
+        StoreError: not a store, a newer format, a missing or absurd field; ``where`` is named.
+    """
+    if attributes.get("format") != FORMAT:
+        raise StoreError(f"{where} is not a feature store: its root attributes have no format {FORMAT!r}.")
+    version = attributes.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise StoreError(
+            f"{where} has format version {version}; this program reads up to {FORMAT_VERSION}. "
+            "It was written by a newer release: upgrade east-music."
+        )
+    names = {f.name: f for f in dataclasses.fields(StoreMeta)}
+    needed = {name for name, f in names.items() if f.default is f.default_factory is dataclasses.MISSING}
+    if missing := sorted(needed - attributes.keys()):
+        raise StoreError(f"{where} lacks the root attributes {', '.join(missing)}: damaged or not a store of ours.")
+    values = {name: attributes[name] for name in names if name in attributes}
+    _check_types(values, where)
+    values["weights_sha256"] = tuple(values["weights_sha256"])
+    values["runs"] = tuple(values.get("runs", ()))
+    return StoreMeta(**values)
+
+
+def _check_types(values: Mapping[str, Any], where: str) -> None:
+    for name in ("rate_hz", "frames", "channels", "chunk_clips", "shard_clips"):
+        value = values[name]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MAX_AXIS:
+            raise StoreError(f"{where}: {name} is {value!r}, not a sensible positive number.")
+    for name in ("hop_s", "window_s", "offset_s", "clip_s"):
+        if not isinstance(values[name], int | float) or not abs(values[name]) < 1e9:
+            raise StoreError(f"{where}: {name} is {values[name]!r}, not a number of seconds.")
+    for name in ("extractor", "output", "mode", "fingerprint"):
+        if not isinstance(values[name], str) or len(values[name]) > MAX_STRING:
+            raise StoreError(f"{where}: {name} is not a short text.")
+    if values["dtype"] not in ("float16", "float32"):
+        raise StoreError(f"{where}: features of type {values['dtype']!r}; only float16 and float32 are read.")
+    if values["frames"] * values["channels"] * 4 > MAX_CLIP_BYTES:
+        raise StoreError(f"{where}: one clip of {values['frames']} x {values['channels']} is beyond 4 GiB.")
+    if values["shard_clips"] % values["chunk_clips"]:
+        raise StoreError(f"{where}: shards of {values['shard_clips']} clips hold no whole number of chunks.")
+    if not isinstance(values["card"], Mapping):
+        raise StoreError(f"{where}: the extractor's card is not a table.")
+
+
+#: The fields a fingerprint covers: all that changes the numbers, nothing that does not.
+FINGERPRINT_FIELDS = (
+    "extractor", "version", "output", "mode", "parameters", "weights_sha256", "rate_hz", "hop_s",
+    "window_s", "offset_s", "frames", "channels", "dtype", "clip_s", "resampler",
+)  # fmt: skip
+
+
+def fingerprint_fields(meta: StoreMeta) -> dict[str, Any]:
+    """What the fingerprint is made from, by name, so that a mismatch can say which differs."""
+    known = {name: getattr(meta, name) for name in FINGERPRINT_FIELDS if hasattr(meta, name)}
+    known["weights_sha256"] = list(meta.weights_sha256)
+    known |= {"version": meta.card.get("version"), "parameters": dict(meta.card.get("parameters", {}))}
+    return known | {"resampler": RESAMPLER}
+
+
+def make_fingerprint(fields: Mapping[str, Any]) -> str:
+    """SHA-256 of the fields as canonical JSON, in hexadecimal."""
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_fingerprint(meta: StoreMeta) -> StoreMeta:
+    """The same meta with its fingerprint filled in."""
+    return dataclasses.replace(meta, fingerprint=make_fingerprint(fingerprint_fields(meta)))
+
+
+def require_same(found: StoreMeta, wanted: StoreMeta, where: str) -> None:
+    """Refuse to mix numbers made with different settings.
+
+    Raises:
+        StoreError: names each field that differs, with both values.
+    """
+    if found.fingerprint == wanted.fingerprint:
+        return
+    left, right = fingerprint_fields(found), fingerprint_fields(wanted)
+    differing = [f"{key} is {left[key]!r} there and {right[key]!r} here" for key in left if left[key] != right[key]]
+    raise StoreError(
+        f"{where} was made with other settings: {'; '.join(differing) or 'its fingerprint differs'}. "
+        "Use the same settings, another path, or remove the store."
+    )
+
+
+def digest_clip(clip_id: str, state: int, failure: str, n_frames: int, features: np.ndarray) -> bytes:
+    """SHA-256 over what the store says of one clip.
+
+    Covers the id, the state, the reason, the number of valid frames, and the valid frames' bytes
+    (little-endian, in the stored type).
+
+    Shape:
+        features: [frames, channels]
+    """
+    digest = hashlib.sha256()
+    for text in (clip_id, failure):
+        encoded = text.encode("utf-8", "surrogateescape")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    digest.update(int(state).to_bytes(1, "little") + int(n_frames).to_bytes(8, "little"))
+    digest.update(
+        np.ascontiguousarray(features[:n_frames]).astype(features.dtype.newbyteorder("<"), copy=False).tobytes()
+    )
+    return digest.digest()
+
+
+def digest_content(clip_ids: Sequence[str], clip_digests: np.ndarray) -> str:
+    """The content digest: SHA-256 over the clips' digests in the order of their ids.
+
+    Formats, shard sizes and the order of rows do not change it; run records, uuid and times stand
+    outside it.
+
+    Shape:
+        clip_digests: [clips, 32], uint8
+    """
+    digest = hashlib.sha256()
+    for row in sorted(range(len(clip_ids)), key=lambda row: clip_ids[row].encode("utf-8", "surrogateescape")):
+        digest.update(clip_digests[row].tobytes())
+    return digest.hexdigest()
+
+
+def example_meta(**changes: Any) -> StoreMeta:
+    """A small valid meta, for tests and examples; ``changes`` replace fields."""
+    base = StoreMeta(
+        extractor="example", output="features", mode="exact", card={"name": "example", "version": 1, "parameters": {}},
+        weights_sha256=(), rate_hz=16000, hop_s=1.0, window_s=1.0, offset_s=0.0, frames=3, channels=4,
+        dtype="float32", clip_s=3.0, chunk_clips=4, shard_clips=16, fingerprint="",
+    )  # fmt: skip
+    return with_fingerprint(dataclasses.replace(base, **changes))
+
+
+def choose_sizes(n_clips: int, clip_bytes: int) -> tuple[int, int]:
+    """Clips per chunk and per shard, powers of two, from the size of the job alone.
+
+    A shard is the unit of work and of loss: about 1/64 of the clips, 16 to 256 of them.  A chunk
+    is what one random read touches: up to 256 KiB.
+
+    >>> choose_sizes(2350, 40_000), choose_sizes(10**7, 4096)
+    ((4, 32), (64, 256))
+    """
+    shard = 16
+    while shard < 256 and shard * 64 < n_clips:
+        shard *= 2
+    while shard > 1 and shard * clip_bytes > 1 << 29:
+        shard //= 2
+    chunk = 1
+    while chunk < shard and chunk * 2 * clip_bytes <= 1 << 18:
+        chunk *= 2
+    return chunk, shard

@@ -1,0 +1,45 @@
+"""The digest list of a Zarr store: every file's SHA-256, in the format of ``sha256sum``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from pipeline.files import sha256_of
+from pipeline.stores.journal import JOURNAL
+from pipeline.stores.lease import LEASE
+
+SUMS = "features/SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
+_OUTSIDE = {SUMS, LEASE, JOURNAL}
+
+
+def collect(folder: Path, *, known: Mapping[str, str], root: bytes) -> bytes:
+    """The list over all files of a store, sorted by name.
+
+    Shards are large and already digested when they were written: their digests come from
+    ``known``, then from the list that is there; only what neither has is read.
+
+    Args:
+        known: digests of shards by path inside the store.
+        root: what the root's ``zarr.json`` is about to hold.
+    """
+    before = read(folder)
+    lines = {"zarr.json": hashlib.sha256(root).hexdigest()}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if name in _OUTSIDE or name in lines or not path.is_file() or path.name.startswith("."):
+            continue
+        shard = name.startswith("features/c.")
+        lines[name] = known.get(name) or (before.get(name) if shard else None) or sha256_of(path)
+    return "".join(f"{lines[name]}  {name}\n" for name in sorted(lines)).encode()
+
+
+def read(folder: Path) -> dict[str, str]:
+    """Digest by path; empty where there is no list."""
+    path = folder / SUMS
+    if not path.exists():
+        return {}
+    return {name: digest for digest, name in _LINE.findall(path.read_text("utf-8"))}
