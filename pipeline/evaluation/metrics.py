@@ -62,7 +62,10 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {
+            "per_class": [asdict(entry) for entry in self.per_class],
+            "left_out": list(self.left_out),
+        }
 
 
 def score(

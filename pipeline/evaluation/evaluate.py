@@ -1,0 +1,79 @@
+"""One run's numbers: ``metrics.json`` beside its predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.evaluation.bootstrap import LEVEL, N_RESAMPLES, Interval, draw, interval, resample
+from pipeline.evaluation.judge import JudgedSet, find_table, judge
+from pipeline.evaluation.metrics import OPENMIC_THRESHOLD
+from pipeline.evaluation.runs import Run, read_run, splits_of
+from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
+from pipeline.files import publish_json
+
+Unit = Literal["clip", "group"]
+_TASK = "Evaluating"
+
+
+def evaluate(
+    folders: Sequence[Path],
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    unit: Unit = "clip",
+    listener: Listener = ignore,
+) -> dict[str, dict[str, Any]]:
+    """Score every split of each run, with bootstrap intervals, and write ``metrics.json`` into each.
+
+    Args:
+        unit: what is drawn: clips, or groups (songs, works), which is wider where clips of one
+            group resemble each other.
+
+    Returns:
+        Per run name what its ``metrics.json`` holds.
+
+    Raises:
+        RunError: a run that is absent, unfinished or damaged, or whose labels have changed.
+    """
+    runs = [read_run(folder) for folder in folders]
+    found = {}
+    listener(TaskStarted(_TASK, len(runs), "runs"))
+    for run in runs:
+        metrics = metrics_of(run, n_resamples=n_resamples, seed=seed, unit=unit)
+        publish_json(run.folder / "metrics.json", metrics)
+        found[run.name] = metrics
+        listener(TaskAdvanced(_TASK, 1, run.name))
+    listener(TaskFinished(_TASK))
+    return found
+
+
+def metrics_of(run: Run, *, n_resamples: int = N_RESAMPLES, seed: int = 0, unit: Unit = "clip") -> dict[str, Any]:
+    """What ``metrics.json`` holds: settings of the bootstrap, and per split the numbers."""
+    table = find_table(run)
+    sets = {found.name: _numbers(run, found, n_resamples, seed, unit) for found in judge(run, table, splits_of(run))}
+    return {
+        "format": 1,
+        "run": run.name,
+        "group": run.group,
+        "seed": run.seed,
+        "dataset_digest": run.dataset.digest,
+        "f1_threshold": OPENMIC_THRESHOLD,
+        "bootstrap": {"n_resamples": n_resamples, "seed": seed, "unit": unit, "level": LEVEL},
+        "splits": sets,
+    }
+
+
+def _numbers(run: Run, found: JudgedSet, n_resamples: int, seed: int, unit: Unit) -> dict[str, Any]:
+    units = found.units if unit == "group" else None
+    counts = draw(len(found.keys), n_resamples=n_resamples, seed=seed, units=units)
+    resampled = resample(found.labels, found.scores, counts)
+    return found.score(run).as_dict() | {
+        "map_ci": _ends(interval(resampled.map)),
+        "roc_auc_ci": _ends(interval(resampled.roc_auc)),
+    }
+
+
+def _ends(found: Interval) -> list[float | None]:
+    return [found.low, found.high]
