@@ -1,0 +1,71 @@
+"""Distance correlation between the student's and the teacher's batch geometry.
+
+Source: Ding and Lerch, ISMIR 2023, section 3.2, with the constants of its official code; the
+measure is Szekely, Rizzo and Bakirov, Annals of Statistics 2007.
+
+The textbook formula subtracts every clip from every other, a [frames, batch, batch, channels]
+tensor.  Here distances come from one Gram matrix per frame, so that nothing larger than the
+features and [frames, batch, batch] is ever made.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.distillation.losses.relations import mean_over_frames, pair_mask
+
+_DISTANCE_EPS = 1e-12
+_CORRELATION_EPS = 1e-9
+
+
+def distance_correlation(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
+    """``1 - dCov / sqrt(dVar_s * dVar_t + 1e-9)`` per frame over the batch, mean over frames.
+
+    Frame ``f`` compares the clips that have a valid frame ``f``; frames with fewer than two such
+    clips say nothing and are left out of the mean.  The batch is part of the definition.
+
+    Shape:
+        student: [batch, frames, student channels].
+        teacher: [batch, frames, teacher channels].
+        n_frames: [batch], frames valid in both.
+
+    Returns:
+        A scalar in [0, 1] up to rounding.
+    """
+    pairs = pair_mask(n_frames, student.shape[1])
+    size = pairs.diagonal(dim1=1, dim2=2).sum(1)
+    a = _centred(_distances(student, pairs), pairs, size)
+    b = _centred(_distances(teacher, pairs), pairs, size)
+    area = (size * size).clamp(min=1)
+    covariance, variance_a, variance_b = ((x * y).sum((1, 2)) / area for x, y in ((a, b), (a, a), (b, b)))
+    correlation = covariance / torch.sqrt(variance_a * variance_b + _CORRELATION_EPS)
+    return mean_over_frames(1 - correlation, size)
+
+
+def _distances(features: Tensor, pairs: Tensor) -> Tensor:
+    """Euclidean distances within each frame: [batch, frames, channels] to [frames, batch, batch].
+
+    Features are centred over the valid clips first: distances do not notice, and the difference of
+    large numbers in the Gram formula loses fewer digits.  The diagonal and invalid pairs carry no
+    gradient, and a squared distance that rounding made negative counts as 0.
+    """
+    x = features.transpose(0, 1)
+    valid = pairs.diagonal(dim1=1, dim2=2)[:, :, None]
+    x = torch.where(valid, x, torch.zeros_like(x))
+    x = torch.where(valid, x - x.detach().sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1), x)
+    gram = torch.bmm(x, x.transpose(1, 2))
+    norm = gram.diagonal(dim1=1, dim2=2)
+    squared = norm[:, :, None] + norm[:, None, :] - 2 * gram
+    apart = pairs & ~torch.eye(pairs.shape[1], dtype=torch.bool, device=pairs.device)
+    squared = torch.where(apart, squared, torch.zeros_like(squared)).clamp(min=0)
+    return torch.sqrt(squared + _DISTANCE_EPS)
+
+
+def _centred(distances: Tensor, pairs: Tensor, size: Tensor) -> Tensor:
+    """Subtract row and column means, add the grand mean; zero where the pair does not count."""
+    n = size.clamp(min=1)[:, None]
+    kept = distances * pairs
+    rows = kept.sum(2) / n
+    grand = rows.sum(1, keepdim=True) / n
+    return (distances - rows[:, :, None] - rows[:, None, :] + grand[:, :, None]) * pairs
