@@ -130,7 +130,7 @@ def in_other_bank(arrangement: Arrangement, path: str, split: str, bank: int) ->
 
 def _draw_excerpt(rng: Random, chorale: Chorale) -> Excerpt:
     quarters_per_s = (60 + 50 * rng.random()) / 60
-    room = float(chorale.length) - CLIP_S * quarters_per_s
+    room = chorale.length - CLIP_S * quarters_per_s
     start = float(int(rng.random() * (room + 1))) if room > 0 else 0.0
     return Excerpt(start, quarters_per_s, int(rng.random() * 11) - 5)
 
@@ -155,9 +155,9 @@ def _play(rng: Random, voice: Sequence[Note], excerpt: Excerpt, instrument: Inst
     force, gate = 60 + 45 * rng.random(), 0.82 + 0.18 * rng.random()
     played = []
     for note in inside:
-        start_s = (float(note.onset) - excerpt.start) / excerpt.quarters_per_s + 0.024 * (rng.random() - 0.5)
-        length_s = gate * float(note.length) / excerpt.quarters_per_s
-        accent = 6 if note.onset.denominator == 1 else 0
+        start_s = (note.onset - excerpt.start) / excerpt.quarters_per_s + 0.024 * (rng.random() - 0.5)
+        length_s = gate * note.length / excerpt.quarters_per_s
+        accent = 6 if note.on_beat else 0
         velocity = min(127, max(20, round(force + accent + 16 * (rng.random() - 0.5))))
         end_s = max(start_s + length_s, 0.02)
         played.append(Played(round(max(start_s, 0.0), 4), round(end_s, 4), note.key + shift, velocity))
@@ -174,8 +174,8 @@ def _octaves(rng: Random, keys: Sequence[int], instrument: Instrument) -> int:
 
 
 def _overlap_s(note: Note, excerpt: Excerpt) -> float:
-    start_s = (float(note.onset) - excerpt.start) / excerpt.quarters_per_s
-    end_s = (float(note.end) - excerpt.start) / excerpt.quarters_per_s
+    start_s = (note.onset - excerpt.start) / excerpt.quarters_per_s
+    end_s = (note.end - excerpt.start) / excerpt.quarters_per_s
     return min(end_s, CLIP_S) - max(start_s, 0.0)
 
 

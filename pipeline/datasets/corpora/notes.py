@@ -10,7 +10,6 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,6 +17,7 @@ from xml.etree import ElementTree
 from pipeline.errors import ManifestError
 
 N_VOICES = 4
+_SLACK = 1e-6  # quarter notes; thirds and sixths are not exact
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _MELODY_INTERVALS = 10
 _BEAT_INTERVALS = 8  # notes on the beat only, so that ornaments do not hide a melody
@@ -27,12 +27,17 @@ _BEAT_INTERVALS = 8  # notes on the beat only, so that ornaments do not hide a m
 class Note:
     """One sounding note: onset and length in quarter notes, and its MIDI key (60 is middle C)."""
 
-    onset: Fraction
-    length: Fraction
+    onset: float
+    length: float
     key: int
 
     @property
-    def end(self) -> Fraction:
+    def on_beat(self) -> bool:
+        """Whether it begins on a quarter note."""
+        return abs(self.onset - round(self.onset)) < _SLACK
+
+    @property
+    def end(self) -> float:
         """Where it ends, in quarter notes."""
         return self.onset + self.length
 
@@ -46,7 +51,7 @@ class Chorale:
     hymn: str = ""
 
     @property
-    def length(self) -> Fraction:
+    def length(self) -> float:
         """Length in quarter notes."""
         return max(voice[-1].end for voice in self.voices)
 
@@ -93,7 +98,7 @@ def find_hymns(chorales: Sequence[Chorale]) -> list[str]:
 
 def _marks(chorale: Chorale) -> Iterator[tuple[str, object]]:
     soprano = chorale.voices[0]
-    on_beats = [note.key for note in soprano if (note.onset - soprano[0].onset).denominator == 1]
+    on_beats = [note.key for note in soprano if note.on_beat]
     yield "number", chorale.name.split("-", 1)[0]
     yield "melody", _intervals([note.key for note in soprano], _MELODY_INTERVALS)
     yield "beats", _intervals(on_beats, _BEAT_INTERVALS)
@@ -124,7 +129,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 def _part_notes(part: ElementTree.Element) -> Iterator[tuple[Note, bool]]:
     """Notes of the first voice in order, each with whether a tie leads into it."""
-    divisions, measure_start = 1, Fraction(0)
+    divisions, measure_start = 1, 0.0
     for measure in part.findall("measure"):
         position = reached = measure_start
         first_voice: str | None = None
@@ -133,7 +138,7 @@ def _part_notes(part: ElementTree.Element) -> Iterator[tuple[Note, bool]]:
                 divisions = int(text)
             if item.tag not in ("note", "backup", "forward") or (text := item.findtext("duration")) is None:
                 continue
-            length = Fraction(int(text), divisions)
+            length = int(text) / divisions
             if item.tag == "backup":
                 position -= length
                 continue
@@ -151,7 +156,7 @@ def _part_notes(part: ElementTree.Element) -> Iterator[tuple[Note, bool]]:
 def _merge_ties(notes: Iterable[tuple[Note, bool]]) -> Iterator[Note]:
     held: Note | None = None
     for note, tied in notes:
-        if held is not None and tied and held.key == note.key and held.end == note.onset:
+        if held is not None and tied and held.key == note.key and abs(held.end - note.onset) < _SLACK:
             held = Note(held.onset, held.length + note.length, held.key)
             continue
         if held is not None:
