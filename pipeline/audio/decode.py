@@ -20,7 +20,9 @@ needs PyAV (M4A, AAC) and it is not installed               failed: unsupported
 ==========================================================  =========================================
 
 Promises are read once per file, see :mod:`pipeline.audio.promise`.  MP3 promises are believed
-within 3,000 samples.
+within 3,000 samples.  Damage inside an MP3 or OGG that the decoder steps over without a word moves
+what follows; it shows only where the end of the file comes early.  Formats other than WAV, AIFF,
+FLAC, OGG, Opus and MP3 promise what their decoder says.
 """
 
 from __future__ import annotations
@@ -33,10 +35,11 @@ from typing import Self
 import numpy as np
 
 from pipeline.audio.digest import file_digest, samples_digest
+from pipeline.audio.mpeg import with_frame_count
 from pipeline.audio.promise import read_promise
 from pipeline.audio.quiet import decoders_quiet, quiet_decoders
 from pipeline.audio.samples import Samples, fit_clip, mix_down, resample
-from pipeline.audio.sources import DECODERS, Source, open_source
+from pipeline.audio.sources import DECODERS, SoundFileSource, Source, open_source
 from pipeline.audio.streams import file_name, open_stream
 from pipeline.audio.timing import n_samples, seconds
 from pipeline.errors import (
@@ -63,7 +66,7 @@ __all__ = [
     "samples_digest",
 ]
 
-_BLOCK_VALUES = 1 << 15
+_BLOCK = 4_096
 _SKIP_S = 2.0
 _KEEP_SHARE = 0.5
 
@@ -105,7 +108,7 @@ class AudioFile:
         self._path, self._name = path, file_name(path)
         with open_stream(path) as stream:
             self._promise = read_promise(stream, Path(self._name).suffix.lower())
-        self._source: Source | None = open_source(path)
+        self._source: Source | None = self._open()
         self._position = 0
         self.info = self._describe(self._source)
 
@@ -139,9 +142,21 @@ class AudioFile:
         _check_finite(samples, start, rate_hz, self._name)
         return Decoded(samples, rate_hz, short)
 
+    def _open(self) -> Source:
+        """The source; where an MP3 does not state its length, a stream that does."""
+        source, promise = open_source(self._path), self._promise
+        if not promise.tolerance or promise.n_frames is None:
+            return source
+        if not 0 <= source.n_frames < promise.n_frames - promise.tolerance:
+            return source
+        source.close()
+        return SoundFileSource(self._path, with_frame_count(open_stream(self._path), promise.n_frames))
+
     def _describe(self, source: Source) -> AudioInfo:
         known = self._promise.n_frames if self._promise.n_frames is not None else source.n_frames
         n_frames = known if known >= 0 else self._count()
+        if n_frames == 0 and self._promise.cut:
+            raise AudioTruncatedError("the file was cut off before its first sample", name=self._name)
         if n_frames == 0:
             raise AudioEmptyError("a header and no samples behind it", name=self._name)
         self._n_frames = n_frames
@@ -149,9 +164,9 @@ class AudioFile:
 
     def _count(self) -> int:
         """Length of a stream whose header does not say: decode it once, keep nothing."""
-        n_frames, source = 0, open_source(self._path)
+        n_frames, source = 0, self._open()
         try:
-            while n_block := len(source.read(_block_frames(source))):
+            while n_block := len(source.read(_BLOCK)):
                 n_frames += n_block
         except (AudioFormatError, AudioTruncatedError):
             return n_frames
@@ -182,7 +197,7 @@ class AudioFile:
         try:
             source = self._go_to(start)
             while n_left and source is not None:
-                block = source.read(min(n_left, _block_frames(source)))
+                block = source.read(min(n_left, _BLOCK))
                 if not len(block):
                     break
                 blocks.append(mix_down(block))
@@ -199,7 +214,7 @@ class AudioFile:
         A short way ahead is decoded and dropped, since seeking in an MP3 costs more.
         """
         if self._source is None:
-            self._source, self._position = open_source(self._path), 0
+            self._source, self._position = self._open(), 0
         source, ahead = self._source, start - self._position
         if 0 <= source.n_frames <= start:
             return None
@@ -208,7 +223,7 @@ class AudioFile:
             source.seek(start)
             self._position = start
         while self._position < start:
-            n_block = len(source.read(min(start - self._position, _block_frames(source))))
+            n_block = len(source.read(min(start - self._position, _BLOCK)))
             if not n_block:
                 return None
             self._position += n_block
@@ -225,19 +240,12 @@ class AudioFile:
             raise AudioRangeError("the segment starts at the very end of the file", name=self._name)
         rate_hz = self.info.rate_hz
         there, whole = seconds(n_there, rate_hz), seconds(promised, rate_hz)
-        why = cause.reason if cause is not None else self._why_early()
+        why = cause.reason if cause is not None else "the file was cut off, or lost data inside"
         reason = f"{n_there:,} of {promised:,} promised samples ({there:.2f} of {whole:.2f} s): {why}"
         if n_there > 0 and n_there >= _KEEP_SHARE * promised:
             return reason
         kind = type(cause) if cause is not None else AudioTruncatedError
         raise kind(f"{reason}; copy or download it again", name=self._name) from cause
-
-    def _why_early(self) -> str:
-        """Why the decoder ended without a complaint."""
-        believed = self._source.n_frames if self._source is not None else -1
-        if self._promise.tolerance and 0 <= believed < self._n_frames - self._promise.tolerance:
-            return "an MP3 without a frame count, which ffmpeg -i INPUT -c copy OUTPUT.mp3 writes"
-        return "the file was cut off, or lost data inside"
 
 
 def open_audio(path: Path | str) -> AudioFile:
@@ -253,10 +261,6 @@ def probe(path: Path | str) -> AudioInfo:
     """
     with AudioFile(path) as file:
         return file.info
-
-
-def _block_frames(source: Source) -> int:
-    return max(1, _BLOCK_VALUES // source.n_channels)
 
 
 def _join(blocks: list[Samples]) -> Samples:

@@ -8,11 +8,12 @@ Source: ISO 11172-3 and 13818-3, section 2.4.2.3, and the tag layout encoders ag
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["MpegFrame", "count_mpeg", "parse_header", "skip_id3"]
+__all__ = ["MpegFrame", "count_mpeg", "parse_header", "skip_id3", "with_frame_count"]
 
 _RATES = ((11_025, 12_000, 8_000), (0, 0, 0), (22_050, 24_000, 16_000), (44_100, 48_000, 32_000))
 _KBPS_V1 = (
@@ -96,6 +97,71 @@ def count_mpeg(stream: BinaryIO, size: int) -> tuple[int | None, bool]:
     if stated is not None:
         return stated, False
     return _walk(stream, at, size)
+
+
+def with_frame_count(stream: BinaryIO, n_samples: int) -> BinaryIO:
+    """The same stream behind a made-up Xing frame that states its length.
+
+    Without one, libsndfile guesses the length of a variable-bitrate file from its first frame and
+    stops reading there.
+
+    Args:
+        n_samples: per channel, as :func:`count_mpeg` found them.
+
+    Raises:
+        ValueError: there is no frame in the stream.
+    """
+    at = _first_frame(stream, skip_id3(stream))
+    if at is None:
+        raise ValueError("no MPEG frame in the stream")
+    stream.seek(at)
+    head = bytearray(stream.read(4))
+    head[2] = 0x90 | head[2] & 0x0D
+    frame = parse_header(bytes(head))
+    if frame is None:
+        raise ValueError("no MPEG frame in the stream")
+    tag = struct.pack(">4sII", b"Xing", 1, n_samples // frame.n_samples)
+    head[1] |= 0x01
+    prefix = bytes(head) + bytes(frame.xing_at - 4) + tag
+    return _Prefixed(prefix.ljust(frame.n_bytes, b"\0"), stream, at)
+
+
+class _Prefixed(io.BufferedIOBase, BinaryIO):
+    """Some bytes, then a stream from a position on."""
+
+    def __init__(self, prefix: bytes, stream: BinaryIO, start: int) -> None:
+        super().__init__()
+        self._prefix, self._stream, self._start, self._at = prefix, stream, start, 0
+        self._size = len(prefix) + stream.seek(0, os.SEEK_END) - start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = self._size - self._at if size is None or size < 0 else size
+        block = self._prefix[self._at : self._at + wanted]
+        if not block:
+            self._stream.seek(self._start + self._at - len(self._prefix))
+            block = self._stream.read(wanted)
+        self._at += len(block)
+        return block
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        block = self.read(len(buffer))
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _first_frame(stream: BinaryIO, start: int) -> int | None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import soundfile as sf
@@ -113,10 +113,12 @@ def _looks_like_mp4(path: Path | str) -> bool:
 class SoundFileSource:
     """WAV, FLAC, OGG, Opus, MP3, AIFF and the rest of what libsndfile reads."""
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, stream: BinaryIO | None = None) -> None:
         self._name = file_name(path)
-        self._descriptor = -1
-        self._file = self._open_url(path) if is_url(path) else self._open_local(path)
+        self._descriptor, self._stream = -1, stream
+        if stream is None and is_url(path):
+            self._stream = open_stream(path)
+        self._file = self._open_local(path) if self._stream is None else self._open_stream(self._stream)
         self.rate_hz = int(self._file.samplerate)
         self.n_channels = int(self._file.channels)
         self.n_frames = int(self._file.frames) if self._file.frames < _UNKNOWN_FRAMES else -1
@@ -140,6 +142,8 @@ class SoundFileSource:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._stream is not None:
+            self._stream.close()
 
     def _open_local(self, path: Path | str) -> Any:
         """By descriptor, so that no name is too odd; by path where only the suffix tells the format."""
@@ -159,10 +163,11 @@ class SoundFileSource:
                 pass
         raise _not_audio(self._name) from first
 
-    def _open_url(self, path: Path | str) -> Any:
+    def _open_stream(self, stream: BinaryIO) -> Any:
         try:
-            return sf.SoundFile(open_stream(path))
+            return sf.SoundFile(stream)
         except sf.LibsndfileError as error:
+            stream.close()
             raise _not_audio(self._name) from error
 
     def _lost(self) -> AudioError:
