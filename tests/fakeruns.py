@@ -13,7 +13,7 @@ from pipeline.manifest import ClipTable, write_table
 from pipeline.manifest.table import strings
 
 CLASSES = ("piano", "guitar", "bass", "strings", "brass", "flute", "drums", "organ")
-SPLITS = {"train": 120, "valid": 60, "test": 150, "test-unseen-bank": 150}
+SPLITS = {"train": 120, "valid": 60, "test": 150, "test-unseen": 150}
 ROWS = {
     "labels only": {"strength": 0.32, "store": "", "kind": "student", "n_parameters": 53_192},
     "east-kd": {"strength": 0.42, "store": "musicnn", "kind": "student", "n_parameters": 53_192},
@@ -65,7 +65,7 @@ def make_run(runs: Path, table: ClipTable, row: str, seed: int, *, complete: boo
     strength = facts["strength"] + 0.01 * np.random.default_rng(seed).normal()
     for split in SPLITS:
         if split != "train":
-            easier = 1.0 if split != "test-unseen-bank" else 0.75
+            easier = 1.0 if split != "test-unseen" else 0.75
             _predict(folder / "predictions" / f"{split}.npz", table, split, easier * strength, seed)
     _history(folder / "history.csv", strength)
     run = _facts(table, row, seed, folder.name) | {"complete": complete} | change

@@ -1,1 +1,1 @@
-""""""
+"""Comparisons as tables, figures and one page."""

@@ -34,7 +34,7 @@ def test_reads_what_training_writes(folder):
     runs, problems = list_runs(folder / "runs")
     assert not problems
     assert len(runs) == 8
-    assert splits_of(runs[0]) == ("valid", "test", "test-unseen-bank")
+    assert splits_of(runs[0]) == ("valid", "test", "test-unseen")
     assert read_history(runs[0])["valid_map"].shape == (7,)
 
 
@@ -77,7 +77,7 @@ def test_drawing_groups_widens_the_interval(tmp_path):
 def test_rows_are_compared_with_labels_only_seed_by_seed(folder):
     runs, _ = list_runs(folder / "runs")
     found = compare(runs, read_table(folder / "clips.parquet"), n_resamples=100)
-    assert found.sets == ("test", "test-unseen-bank")
+    assert found.sets == ("test", "test-unseen")
     assert [row.group for row in found.rows] == [
         "cnn-small labels only 200 labels",
         "teacher probe 200 labels",

@@ -1,0 +1,67 @@
+"""What the numbers do not say, in words, and what was measured before at larger size."""
+
+from __future__ import annotations
+
+from pipeline.evaluation.results import Comparison
+
+PILOT = (
+    ("soft KD on all 4,000 clips, 400 labelled", "0.619", "0.713", "+0.094 ± 0.013", "+0.102 ± 0.023"),
+    ("EAsT-KD, 400 labelled", "0.619", "0.674", "+0.055", "+0.054"),
+    ("soft KD, all 4,000 labelled", "0.810", "0.813", "+0.003", "+0.005"),
+    ("EAsT-KD, all 4,000 labelled", "0.810", "0.812", "+0.002", "+0.018"),
+)
+PILOT_COLUMNS = ("earlier experiment", "labels only", "with teacher", "difference", "unseen sounds")
+PILOT_NOTE = (
+    "Measured by us in November 2026 before this run, on 4,000 rendered clips of 10 s with 17 classes, a student of "
+    "53,000 parameters, mAP on 700 test clips, three seeds. It is quoted, not measured again here: with few labels a "
+    "teacher gave about 0.06 to 0.10 mAP, and with every clip labelled almost nothing."
+)
+
+
+def limits(comparison: Comparison) -> list[str]:
+    """Sentences, each one limit of what the table may be taken to say."""
+    found = [_seeds(comparison), _interval(comparison)]
+    if _rendered(comparison):
+        found.insert(
+            0,
+            "The clips are scores rendered with sampled instruments, not recorded performances: rooms, microphones, "
+            "playing and production are missing, so values on recordings will differ.",
+        )
+    if any(name.startswith("test-unseen") for name in comparison.sets):
+        found.append(
+            "The set of sounds never trained on renders the same music with another sound bank. It shows how much of a "
+            "value is memory of the training sounds; it is still rendered."
+        )
+    found.append(
+        "The gain belongs to few labels. With every clip labelled it nearly vanished in our earlier experiment, below."
+    )
+    found.append("The teacher was trained by others on other recordings; what it knows, and its licence, come along.")
+    left_out = sorted({name for row in comparison.rows for result in row.sets.values() for name in result.left_out})
+    if left_out:
+        found.append(f"Left out of the means, for lack of a positive or a negative label: {', '.join(left_out)}.")
+    return found
+
+
+def _rendered(comparison: Comparison) -> bool:
+    card = comparison.card
+    text = " ".join(str(card.get(key, "")) for key in ("summary", "source", "licence"))
+    return "render" in (text + comparison.dataset.licence).lower()
+
+
+def _seeds(comparison: Comparison) -> str:
+    counts = sorted({len(row.seeds) for row in comparison.rows})
+    words = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    if counts[-1] == 1:
+        return "One seed per row: chance of initialisation and of which clips are labelled is not measured at all."
+    return (
+        f"Each row has {words} seeds, so its ± is a rough guess; a seed changes initialisation and the labelled clips."
+    )
+
+
+def _interval(comparison: Comparison) -> str:
+    unit = "clips" if comparison.unit == "clip" else "groups (songs, works)"
+    also = " Clips of one piece resemble each other, so they are somewhat too narrow." if unit == "clips" else ""
+    return (
+        f"Intervals are 95 % percentile intervals of {comparison.n_resamples:,} bootstrap resamples of the test "
+        f"{unit}; they tell of the test set, not of other data.{also}"
+    )

@@ -1,0 +1,140 @@
+"""From runs to ``data/NAME/report/``: numbers, table, figures and, if asked for, the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from pipeline import layout, registry
+from pipeline.audio.extractor import build_extractor
+from pipeline.audio.timing import n_samples
+from pipeline.distillation.students.contract import load_student
+from pipeline.errors import EastError, RunError
+from pipeline.evaluation.bootstrap import N_RESAMPLES
+from pipeline.evaluation.comparison import compare
+from pipeline.evaluation.complexity import measure
+from pipeline.evaluation.evaluate import Unit
+from pipeline.evaluation.judge import find_table
+from pipeline.evaluation.results import Comparison, Row
+from pipeline.evaluation.runs import Run, list_runs, read_history, read_run
+from pipeline.events import Listener, Note, Warned, ignore
+from pipeline.files import publish_bytes, publish_json
+from pipeline.provenance import describe
+from pipeline.reporting import page, plots, tables
+from pipeline.reporting.plots import Curves
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was compared, and the files that were written."""
+
+    comparison: Comparison
+    folder: Path
+    page: Path | None
+
+
+def report(
+    *,
+    folders: Sequence[Path] = (),
+    data: str = "",
+    out: Path | None = None,
+    with_page: bool = True,
+    baseline: str = "",
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    unit: Unit = "clip",
+    listener: Listener = ignore,
+) -> Report:
+    """Compare runs and write ``comparison.json``, ``comparison.csv``, ``figures/`` and ``index.html``.
+
+    Args:
+        folders: the runs; or
+        data: the dataset whose complete runs are all taken, those of an older clip table left out
+            with a warning.
+        out: folder of the results, ``data/NAME/report`` by default.
+
+    Raises:
+        RunError: no complete runs, or runs that cannot be compared.
+    """
+    runs = [read_run(folder) for folder in folders] if folders else _runs_of(data, listener)
+    table = find_table(runs[0])
+    compared = compare(runs, table, baseline=baseline, n_resamples=n_resamples, seed=seed, unit=unit, listener=listener)
+    compared = replace(compared, rows=tuple(_with_macs(row, listener) for row in compared.rows))
+    folder = out or layout.report_dir(data or compared.dataset.name)
+    publish_json(folder / "comparison.json", compared.as_dict())
+    publish_bytes(folder / "comparison.csv", tables.to_csv(compared).encode())
+    drawn = plots.draw_all(compared, _curves(compared), _sizes(compared))
+    for plot in drawn:
+        publish_bytes(folder / "figures" / f"{plot.name}.svg", plot.svg.encode())
+        publish_bytes(folder / "figures" / f"{plot.name}.png", plot.png)
+    if not with_page:
+        return Report(compared, folder, None)
+    html = page.render(compared, drawn, commands=_commands(compared, data), made=describe())
+    publish_bytes(folder / "index.html", html.encode())
+    return Report(compared, folder, folder / "index.html")
+
+
+def _runs_of(data: str, listener: Listener) -> list[Run]:
+    folder = layout.runs_dir(data)
+    runs, problems = list_runs(folder)
+    for problem in problems:
+        listener(Warned(f"Left out: {problem}"))
+    if not runs:
+        raise RunError(f"There is no complete run in {folder}. Train one with: east train --data {data}")
+    digests = [run.dataset.digest for run in sorted(runs, key=lambda run: str(run.provenance.get("time", "")))]
+    newest = digests[-1]
+    for run in runs:
+        if run.dataset.digest != newest:
+            listener(Warned(f"Left out: run {run.name!r} was trained on an older clip table of {data!r}."))
+    return [run for run in runs if run.dataset.digest == newest]
+
+
+def _with_macs(row: Row, listener: Listener) -> Row:
+    """Count the multiply-accumulates of a row's student for one clip; probes have none of their own."""
+    run = row.runs[0]
+    if row.kind != "student":
+        return row
+    try:
+        student, _ = load_student(run.folder)
+        front_end = build_extractor(registry.find_front_end(str(run.front_end.get("name"))))
+        output = front_end.outputs[0]
+        n_frames = front_end.count_frames(output, n_samples(run.dataset.clip_s, front_end.card.rate_hz))
+        mel = torch.zeros(1, n_frames, front_end.card.output(output).channels)
+        found = measure(student, mel, torch.tensor([n_frames]))
+    except EastError as error:
+        listener(Note(f"MACs of {row.group!r} are not counted: {error}"))
+        return row
+    return replace(row, macs=found.macs)
+
+
+def _curves(comparison: Comparison) -> Curves:
+    found = {}
+    for row in comparison.rows:
+        histories = [read_history(run) for run in row.runs]
+        found[row.group] = [
+            (history["step"], history["valid_map"]) for history in histories if {"step", "valid_map"} <= set(history)
+        ]
+    return found
+
+
+def _sizes(comparison: Comparison) -> Mapping[str, int]:
+    """Parameters that run per clip: a probe's include those of its teachers, where they are known."""
+    teachers = registry.teachers()
+    found = {}
+    for row in comparison.rows:
+        run = row.runs[0]
+        names = {str(store.get("extractor")) for store in run.stores} - {str(run.front_end.get("name"))}
+        if row.kind == "student":
+            found[row.group] = run.n_parameters
+        elif names and all(name in teachers and teachers[name].n_parameters for name in names):
+            found[row.group] = run.n_parameters + sum(teachers[name].n_parameters for name in names)
+    return found
+
+
+def _commands(comparison: Comparison, data: str) -> list[str]:
+    trained = [str(row.runs[0].provenance.get("command", "")) for row in comparison.rows]
+    name = data or comparison.dataset.name
+    return [*dict.fromkeys(filter(None, trained)), f"east report --data {name}"]
