@@ -65,7 +65,7 @@ def _table(comparison: Comparison) -> str:
     )
     per_set = '<th class="first" scope="col">mAP</th><th scope="col">ROC-AUC</th><th scope="col">difference</th>'
     head = (
-        f'<tr><td></td><td></td>{sets}</tr>'
+        f"<tr><td></td><td></td>{sets}</tr>"
         f'<tr><th scope="col">row</th><th scope="col">seeds</th>{per_set * len(comparison.sets)}</tr>'
     )
     rows = "".join(_table_row(row, titles[row.group], tints[row.group], comparison.sets) for row in comparison.rows)
@@ -102,7 +102,8 @@ def _set_cells(found: SetResult) -> str:
 def _figure(plot: Plot) -> str:
     caption = escape(plot.caption)
     picture = inline(plot.svg, plot.name, escape(_HEADS[plot.name]))
-    return f"<h2>{_HEADS[plot.name]}</h2>\n<figure><div class="picture">{picture}</div><figcaption>{caption}</figcaption></figure>"
+    figure = f'<figure><div class="picture">{picture}</div><figcaption>{caption}</figcaption></figure>'
+    return f"<h2>{_HEADS[plot.name]}</h2>\n{figure}"
 
 
 def _limits(comparison: Comparison) -> str:
