@@ -8,9 +8,17 @@ from collections.abc import Sequence
 import click
 
 from pipeline import __version__
+from pipeline.commands.extract import extract
+from pipeline.commands.store import store
 from pipeline.errors import EastError
 
-SECTIONS: dict[str, tuple[click.Command, ...]] = {}
+SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Data": (),
+    "Stage one": (extract,),
+    "Stores": (store,),
+    "Stage two": (),
+    "Lists": (),
+}
 
 
 class _Sectioned(click.Group):
@@ -18,6 +26,8 @@ class _Sectioned(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in SECTIONS.items():
+            if not commands:
+                continue
             with formatter.section(title):
                 formatter.write_dl([(command.name or "", command.get_short_help_str(80)) for command in commands])
 

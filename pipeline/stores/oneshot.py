@@ -56,7 +56,7 @@ def write_store(
                         failure=reasons[rows],
                         file_digest=files[rows],
                         samples_digest=samples[rows],
-                    )  # fmt: skip
+                    )
                 )
             return writer.finish({})
     except BaseException:

@@ -118,7 +118,8 @@ class MappedShard:
 
     def _chunk(self, number: int) -> np.ndarray:
         if self._rows is not None:
-            return self._rows[number].view(self.dtype).reshape(self.chunk_shape)
+            rows: np.ndarray = self._rows[number].view(self.dtype).reshape(self.chunk_shape)
+            return rows
         start = int(self._offsets[number])
         n = int(np.prod(self.chunk_shape))
         return np.frombuffer(self._map, self.dtype, count=n, offset=start).reshape(self.chunk_shape)

@@ -159,40 +159,15 @@ class StoreWriter:
     def _resume(self, wanted: StoreMeta, clip_ids: np.ndarray, retry_failed: bool) -> None:
         with open_store(self.work) as reader:
             require_same(reader.meta, wanted, str(self.path))
-            self.meta, self.arrays = reader.meta, reader.arrays
-        known = set(self.arrays.clip_id.tolist())
-        new = np.array([clip_id for clip_id in clip_ids.tolist() if clip_id not in known], object)
-        if len(new):
-            self._grow(new)
-        if retry_failed:
-            self._reset(self.arrays.state == State.FAILED)
+            self.meta, before = reader.meta, reader.arrays
+        self.arrays = prepare(before, clip_ids, self.meta.shard_clips, retry_failed=retry_failed)
         _remove_drafts(self.work)
-        unfolded = (self.work / JOURNAL).exists()
-        if len(new) or unfolded or (retry_failed and self.pending_shards()):
+        if not np.array_equal(self.arrays.state, before.state) or (self.work / JOURNAL).exists():
             self.meta = dataclasses.replace(
                 self.meta, complete=False, content_digest="", manifest_digest=wanted.manifest_digest
             )
             zarr_store.publish_root(self.work, zarr_store.root_document(self.work, self.meta))
             self._fold()
-
-    def _grow(self, new: np.ndarray) -> None:
-        n = len(self.arrays.clip_id)
-        grown = ClipArrays.pending(np.concatenate([self.arrays.clip_id, new]))
-        for name in CLIP_ARRAYS:
-            getattr(grown, name)[:n] = getattr(self.arrays, name)
-        self.arrays = grown
-        last = np.zeros(len(grown.clip_id), bool)
-        last[n - n % self.meta.shard_clips : n] = True
-        self._reset(last)
-
-    def _reset(self, rows: np.ndarray) -> None:
-        """Make the whole shards of these rows pending again."""
-        shards = np.unique(np.flatnonzero(rows) // self.meta.shard_clips)
-        pending = ClipArrays.pending(self.arrays.clip_id)
-        touched = np.isin(np.arange(len(rows)) // self.meta.shard_clips, shards)
-        for name in CLIP_ARRAYS:
-            if name != "clip_id":
-                getattr(self.arrays, name)[touched] = getattr(pending, name)[touched]
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -205,16 +180,11 @@ class StoreWriter:
     @property
     def target(self) -> ShardTarget:
         """What tasks need to write this store."""
-        meta = self.meta
-        return ShardTarget(
-            name=meta.name, folder=str(self.work.resolve()), frames=meta.frames, channels=meta.channels,
-            dtype=meta.dtype, chunk_clips=meta.chunk_clips, shard_clips=meta.shard_clips,
-        )  # fmt: skip
+        return target_of(self.path, self.meta)
 
     def pending_shards(self) -> list[int]:
         """Shards with a clip that is neither done nor failed."""
-        rows = np.flatnonzero(self.arrays.state == State.PENDING)
-        return [int(shard) for shard in np.unique(rows // self.meta.shard_clips)]
+        return pending_shards(self.arrays, self.meta.shard_clips)
 
     def canaries(self) -> dict[str, np.ndarray]:
         """The arrays under ``canary/``."""
@@ -262,6 +232,62 @@ class StoreWriter:
             self._journal.clear()
         else:
             (self.work / JOURNAL).unlink(missing_ok=True)
+
+
+def prepare(before: ClipArrays, clip_ids: np.ndarray, shard_clips: int, *, retry_failed: bool) -> ClipArrays:
+    """The small arrays as a run starts from them: new clips added, what is to be made again pending.
+
+    The last shard that was not full is made again when clips are added, since a shard is written
+    whole; so is every shard with a failed clip when ``retry_failed``.
+    """
+    known = set(before.clip_id.tolist())
+    new = np.array([clip_id for clip_id in clip_ids.tolist() if clip_id not in known], object)
+    n = len(before.clip_id)
+    pending = ClipArrays.pending(np.concatenate([before.clip_id, new]))
+    again = np.zeros(n, bool)
+    if len(new):
+        again[n - n % shard_clips :] = True
+    if retry_failed:
+        again |= before.state == State.FAILED
+    shards = np.arange(n) // shard_clips
+    keep = np.flatnonzero(~np.isin(shards, shards[again]))
+    for name in CLIP_ARRAYS:
+        if name != "clip_id":
+            getattr(pending, name)[keep] = getattr(before, name)[keep]
+    return pending
+
+
+def pending_shards(arrays: ClipArrays, shard_clips: int) -> list[int]:
+    """Shards with a clip that is neither done nor failed."""
+    return [int(shard) for shard in np.unique(np.flatnonzero(arrays.state == State.PENDING) // shard_clips)]
+
+
+def preview(path: Path, meta: StoreMeta, clip_ids: np.ndarray, *, retry_failed: bool) -> tuple[StoreMeta, ClipArrays]:
+    """What :class:`StoreWriter` would start from, without touching anything.
+
+    Raises:
+        StoreError: the store there was made with other settings, or cannot be read.
+    """
+    meta = with_fingerprint(meta)
+    found = next((place for place in (working_path(path), path) if place.exists()), None)
+    if found is None:
+        return meta, ClipArrays.pending(clip_ids)
+    with open_store(found) as reader:
+        require_same(reader.meta, meta, str(path))
+        return reader.meta, prepare(reader.arrays, clip_ids, reader.meta.shard_clips, retry_failed=retry_failed)
+
+
+def target_of(path: Path, meta: StoreMeta) -> ShardTarget:
+    """What tasks need to write the store at ``path``."""
+    return ShardTarget(
+        name=meta.name,
+        folder=str(working_path(path).absolute()),
+        frames=meta.frames,
+        channels=meta.channels,
+        dtype=meta.dtype,
+        chunk_clips=meta.chunk_clips,
+        shard_clips=meta.shard_clips,
+    )
 
 
 def working_path(path: Path) -> Path:

@@ -1,0 +1,166 @@
+"""Local or existing Dask cluster: how many workers, which device and threads each has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import psutil
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from pipeline.errors import PlanError, SettingError
+
+_CPU_DEVICES = ("cpu",)
+_CONNECT_S = 30
+
+
+@dataclass(frozen=True)
+class WorkerLayout:
+    """What each worker is given.
+
+    ``gpus`` holds one GPU index per worker, empty on CPUs; each worker sees only its own.
+    """
+
+    n_workers: int
+    threads: int
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """The device as a worker names it."""
+        return "cuda" if self.gpus else "cpu"
+
+
+def n_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_layout(n_workers: int | None, device: str) -> WorkerLayout:
+    """Workers, threads and GPUs from what was asked for.
+
+    Args:
+        n_workers: None chooses; 0 works in this process.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:0,1``.  Never falls back silently.
+
+    Raises:
+        SettingError: a device that is not there, or text that names none.
+    """
+    if n_workers is not None and n_workers < 0:
+        raise SettingError(f"--workers is {n_workers}; it must be 0 (in this process) or more.")
+    gpus = find_gpus(device)
+    if gpus:
+        n = len(gpus) if not n_workers else min(n_workers, len(gpus))
+        return WorkerLayout(n_workers=n if n_workers != 0 else 0, threads=max(1, n_cores() // n), gpus=gpus[:n])
+    n = n_cores() if n_workers is None else n_workers
+    return WorkerLayout(n_workers=n, threads=max(1, n_cores() // max(1, n)))
+
+
+def find_gpus(device: str) -> tuple[str, ...]:
+    """GPU indices that a device text asks for; empty for the CPU.
+
+    Raises:
+        SettingError: GPUs asked for that are not there.
+    """
+    if device in _CPU_DEVICES:
+        return ()
+    if not re.fullmatch(r"auto|cuda(:\d+(,\d+)*)?", device):
+        raise SettingError(f"--device is {device!r}; it must be auto, cpu, cuda, or cuda:0,1 and the like.")
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto" and not there:
+        return ()
+    if not there:
+        raise SettingError(
+            f"--device {device}: PyTorch {torch.__version__} sees no GPU here. Check nvidia-smi, and that a CUDA build "
+            "of PyTorch is installed; or use --device cpu."
+        )
+    wanted = device.partition(":")[2].split(",") if ":" in device else [str(index) for index in range(there)]
+    if missing := [index for index in wanted if int(index) >= there]:
+        raise SettingError(f"--device {device}: there are {there} GPUs, numbered from 0; no {', '.join(missing)}.")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(index) for index in range(there)]
+    return tuple(names[int(index)] for index in wanted)
+
+
+@contextlib.contextmanager
+def running(layout: WorkerLayout, *, scheduler: str | None, worker_bytes: int, preload: str) -> Iterator[Client]:
+    """A client of a local cluster that lives as long as the block, or of an existing scheduler.
+
+    Args:
+        worker_bytes: what the plan expects one worker to need; a local worker is stopped only
+            well beyond it.
+        preload: module whose ``dask_setup`` each local worker runs first.
+
+    Raises:
+        PlanError: the scheduler does not answer.
+    """
+    if scheduler:
+        with _connect(scheduler) as client:
+            yield client
+        return
+    with dask.config.set(_SETTINGS):
+        cluster = SpecCluster(
+            workers=_workers(layout, worker_bytes, preload),
+            scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
+            silence_logs=50,
+        )
+        with cluster, Client(cluster) as client:
+            yield client
+
+
+#: One task at a time and none waiting at a worker: a dying worker then blames only its own task.
+_SETTINGS = {
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.allowed-failures": 1,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.scheduler.work-stealing": False,
+    "distributed.admin.tick.limit": "60s",
+    "distributed.comm.timeouts.connect": f"{_CONNECT_S}s",
+}
+
+
+def _workers(layout: WorkerLayout, worker_bytes: int, preload: str) -> dict[int, dict[str, Any]]:
+    share = psutil.virtual_memory().total // max(1, layout.n_workers)
+    return {
+        index: {
+            "cls": Nanny,
+            "options": {
+                "host": "127.0.0.1",
+                "nthreads": 1,
+                "memory_limit": max(3 * worker_bytes, share),
+                "dashboard": False,
+                "preload": [preload],
+                "env": _environment(layout, index),
+                "silence_logs": 50,
+            },
+        }
+        for index in range(layout.n_workers)
+    }
+
+
+def _environment(layout: WorkerLayout, index: int) -> dict[str, str]:
+    """Set before the worker starts: a nanny would otherwise allow each library one thread."""
+    threads = str(layout.threads)
+    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    if layout.gpus:
+        found["CUDA_VISIBLE_DEVICES"] = layout.gpus[index]
+    return found
+
+
+def _connect(address: str) -> Client:
+    try:
+        return Client(address, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise PlanError(
+            f"No Dask scheduler answers at {address} within {_CONNECT_S} s ({error}). Start one with `dask scheduler`, "
+            "its workers with `dask worker ADDRESS`, in an environment with the same packages."
+        ) from error

@@ -1,0 +1,62 @@
+"""``east extract``: stage one."""
+
+from __future__ import annotations
+
+import click
+
+from pipeline.commands.console import listening, show
+
+
+@click.command()
+@click.option(
+    "--data", default="chorales", show_default=True, help="Clip table, name of a dataset, or folder of audio."
+)
+@click.option(
+    "--teacher",
+    default="musicnn",
+    show_default=True,
+    help="Teachers, comma separated; NAME/OUTPUT+OUTPUT picks outputs; none for mels alone.",
+)
+@click.option(
+    "--student",
+    default="cnn-small",
+    show_default=True,
+    help="Students whose mels are written in the same pass, comma separated; none for no mels.",
+)
+@click.option("--format", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True, help="Kind of store.")
+@click.option(
+    "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True, help="Stored type."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["exact", "fast", "half"]),
+    default="fast",
+    show_default=True,
+    help="exact: float32 as the original; fast: float32, folded; half: 16-bit networks.",
+)
+@click.option("--workers", type=int, help="Worker processes; 0 works in this one.  [default: one per core or GPU]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,1: one worker per GPU.")
+@click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786.")
+@click.option("--weights", type=click.Path(exists=True), help="Local file (or folder) with the teacher's weights.")
+@click.option("--batch", type=click.IntRange(1), help="Clips per forward pass.  [default: on the card]")
+@click.option("--retry-failed", is_flag=True, help="Try the clips again that failed before.")
+@click.option("--allow-failures", type=int, default=0, show_default=True, help="Exit 0 when up to N clips failed.")
+@click.option("--dry-run", is_flag=True, help="Print the plan (clips, hours, bytes, memory) and stop.")
+def extract(allow_failures: int, **options: object) -> None:
+    """Write teacher embeddings and mels of all clips into stores.
+
+    Reads the clip table and its audio (WAV, FLAC, OGG, Opus, MP3; any rate, any number of
+    channels). Writes data/NAME/stores/EXTRACTOR/OUTPUT.zarr (or .h5). May be interrupted: the
+    same command goes on from there, and adds clips that are new in the table. Clips that fail are
+    named here and in the store; the rest is done, and the exit status is 1.
+
+    \b
+    Example:
+      east extract --data ~/music --teacher musicnn --workers 4
+    """
+    from pipeline.extraction.request import extract_from_options
+
+    with listening() as listener:
+        report = extract_from_options(options, listener)
+    show(report.text())
+    report.require(allow_failures)

@@ -1,0 +1,228 @@
+"""The use case of stage one: a clip table and extractors in, finished stores out."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from pipeline import cluster, provenance, registry
+from pipeline.errors import SettingError, StoreError
+from pipeline.events import (
+    ClipFailed,
+    ClipShort,
+    Listener,
+    Note,
+    ShardDone,
+    TaskAdvanced,
+    TaskFinished,
+    TaskStarted,
+    Warned,
+    ignore,
+)
+from pipeline.extraction import plan as planning
+from pipeline.extraction.canaries import compare_canaries, compute_canaries, make_canaries
+from pipeline.extraction.jobs import ClipJob, ClipTrouble, ExtractorSpec, ShardResult
+from pipeline.extraction.run_stores import RunStore, make_spec, preview_stores
+from pipeline.extraction.runners import DaskRunner, Runner, SerialRunner
+from pipeline.extraction.settings import ExtractReport, ExtractSettings
+from pipeline.extraction.task import make_clip
+from pipeline.manifest import ClipTable, require_valid
+from pipeline.stores import State, StoreWriter, open_store
+
+
+def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ignore) -> ExtractReport:
+    """Fill one store per output over all clips of the table.
+
+    Stores that are complete are left alone; unfinished ones are resumed, after their canaries
+    agree; new clips of the table are added.  Nothing is written before the plan is found to fit.
+
+    Raises:
+        EastError: unusable settings, missing weights, a plan that does not fit, foreign stores.
+    """
+    require_valid(table)
+    _require_one_teacher_for_weights(settings)
+    specs = [make_spec(request, settings, listener) for request in settings.requests]
+    chosen = cluster.choose_layout(settings.n_workers, settings.device)
+    stores = [store for spec in specs for store in preview_stores(table, spec, settings)]
+    clips = _clip_jobs(table)
+    planned = _plan(stores, clips, table.clip_s, chosen)
+    text = planning.describe(planned)
+    if settings.dry_run:
+        return dataclasses.replace(_report(stores, text), dry_run=True)
+    if planned.jobs:
+        free_disk = shutil.disk_usage(_existing_parent(stores[0].path)).free
+        planning.require_fits(planned, free_disk=free_disk, free_memory=psutil.virtual_memory().available)
+        listener(Note(f"Plan: {text}."))
+        return _execute(table, settings, stores, clips, chosen, planned, listener)
+    if all(store.meta.complete for store in stores):
+        listener(Note("Nothing to do: the stores are complete."))
+        return _report(stores, text)
+    return _execute(table, settings, stores, clips, chosen, planned, listener)
+
+
+def _require_one_teacher_for_weights(settings: ExtractSettings) -> None:
+    teachers = [name for name in settings.requests if registry.find_extractor(name.partition("/")[0]).weights]
+    if settings.weights is not None and len(teachers) != 1:
+        raise SettingError(f"--weights goes with one teacher; this run has {len(teachers)}.")
+
+
+def _clip_jobs(table: ClipTable) -> dict[str, ClipJob]:
+    return {
+        clip_id: make_clip(clip_id, table.audio_path(row), table.start_s[row], table.duration_s[row])
+        for row, clip_id in enumerate(table.clip_id.tolist())
+    }
+
+
+def _plan(
+    stores: Sequence[RunStore], clips: dict[str, ClipJob], clip_s: float, chosen: cluster.WorkerLayout
+) -> planning.Plan:
+    plans = [store.plan() for store in stores]
+    return planning.make_plan(
+        plans, clips, clip_s=clip_s, device=chosen.device, threads=chosen.threads, n_workers=chosen.n_workers
+    )
+
+
+def _existing_parent(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _execute(
+    table: ClipTable,
+    settings: ExtractSettings,
+    stores: list[RunStore],
+    clips: dict[str, ClipJob],
+    chosen: cluster.WorkerLayout,
+    planned: planning.Plan,
+    listener: Listener,
+) -> ExtractReport:
+    began = time.monotonic()
+    peak, audio_s = 0, 0.0
+    with ExitStack() as stack:
+        runner = _start(stack, settings, chosen, planned, listener)
+        _open_writers(
+            stack, stores, runner, device=chosen.device, retry_failed=settings.retry_failed, listener=listener
+        )
+        by_name = {store.meta.name: store for store in stores}
+        listener(TaskStarted("extract", planned.n_clips, "clips"))
+        for result in runner.results(planned.jobs, listener):
+            audio_s, peak = audio_s + result.audio_s, max(peak, result.peak_bytes)
+            _take(result, by_name, listener)
+            speed = audio_s / (time.monotonic() - began)
+            listener(TaskAdvanced("extract", result.n_clips, f"{speed:,.0f} x real time"))
+        listener(TaskFinished("extract"))
+        run = provenance.describe(
+            device=chosen.device, n_workers=chosen.n_workers, threads=chosen.threads,
+            batch_clips={store.spec.name: store.spec.batch_clips for store in stores},
+        )  # fmt: skip
+        for store in stores:
+            if store.writer is not None:
+                store.meta = store.writer.finish(run, listener)
+    elapsed = time.monotonic() - began
+    return dataclasses.replace(
+        _report(stores, planning.describe(planned)), audio_s=audio_s, elapsed_s=elapsed, peak_bytes=peak
+    )
+
+
+def _start(
+    stack: ExitStack,
+    settings: ExtractSettings,
+    chosen: cluster.WorkerLayout,
+    planned: planning.Plan,
+    listener: Listener,
+) -> Runner:
+    if not planned.jobs or (chosen.n_workers == 0 and not settings.scheduler):
+        return SerialRunner()
+    where = settings.scheduler or f"{chosen.n_workers} local workers"
+    listener(Note(f"Starting {where} on {chosen.device}, {chosen.threads} threads each."))
+    client = stack.enter_context(
+        cluster.running(
+            chosen,
+            scheduler=settings.scheduler,
+            worker_bytes=planned.worker_bytes,
+            preload="pipeline.extraction.worker",
+        )
+    )
+    n_workers = len(client.scheduler_info(n_workers=-1)["workers"]) if settings.scheduler else chosen.n_workers
+    return DaskRunner(client, max(1, n_workers))
+
+
+def _open_writers(
+    stack: ExitStack,
+    stores: list[RunStore],
+    runner: Runner,
+    *,
+    device: str,
+    retry_failed: bool,
+    listener: Listener,
+) -> None:
+    made: dict[ExtractorSpec, dict[str, dict[str, np.ndarray]]] = {}
+    for store in stores:
+        if store.meta.complete and not store.pending:
+            continue
+
+        def canaries(store: RunStore = store) -> dict[str, np.ndarray]:
+            if store.spec not in made:
+                made[store.spec] = runner.call(make_canaries, store.spec, device)
+            return made[store.spec][store.meta.output]
+
+        store.writer = stack.enter_context(
+            StoreWriter(
+                store.path,
+                store.meta,
+                store.clip_ids,
+                make_canaries=canaries,
+                retry_failed=retry_failed,
+            )
+        )
+        if store.resumed and store.pending and (stored := store.writer.canaries()):
+            again = runner.call(compute_canaries, store.spec, device, stored)[store.meta.output]
+            if text := compare_canaries(str(store.path), stored, again, store.card.tolerance):
+                listener(Warned(text))
+
+
+def _take(result: ShardResult, by_name: dict[str, RunStore], listener: Listener) -> None:
+    """Journal a finished shard in each of its stores, and tell."""
+    for name, record in result.records:
+        writer = by_name[name].writer
+        if writer is None:
+            raise StoreError(f"{name} got a shard, but is not being written.")
+        writer.record(record)
+        n_failed = int((record.state == State.FAILED).sum())
+        listener(ShardDone(name, record.shard, len(record) - n_failed, n_failed, result.audio_s))
+    for trouble in result.troubles:
+        listener(_event(trouble))
+
+
+def _event(trouble: ClipTrouble) -> ClipShort | ClipFailed:
+    if trouble.kind == "short":
+        return ClipShort(trouble.clip_id, trouble.reason)
+    return ClipFailed(trouble.clip_id, trouble.kind, trouble.reason)
+
+
+def _report(stores: Sequence[RunStore], plan: str) -> ExtractReport:
+    """Counts over the first store: all stores of a run hold the same clips."""
+    paths = tuple(store.path for store in stores)
+    if not stores or not stores[0].path.exists():
+        return ExtractReport(paths, plan, len(stores[0].clip_ids) if stores else 0, 0, 0, 0)
+    with open_store(stores[0].path) as reader:
+        failed = np.flatnonzero(reader.state == State.FAILED).tolist()
+        short = [row for row, text in enumerate(reader.failure.tolist()) if text.startswith("short: ")]
+        return ExtractReport(
+            stores=paths,
+            plan=plan,
+            n_clips=len(reader),
+            n_done=int((reader.state == State.DONE).sum()),
+            n_failed=len(failed),
+            n_short=len(short),
+            failures=tuple((str(reader.clip_id[row]), str(reader.failure[row])) for row in failed),
+        )

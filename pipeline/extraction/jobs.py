@@ -1,0 +1,88 @@
+"""What travels between driver and tasks: small, frozen, picklable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.audio.extractor import Mode
+from pipeline.stores import ShardTarget
+from pipeline.stores.journal import ShardRecord
+
+
+@dataclass(frozen=True)
+class ExtractorSpec:
+    """How a worker builds an extractor: by name, since cards and builders are code.
+
+    ``weights`` are verified local files, in the order of the card.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    mode: Mode
+    weights: tuple[Path, ...] = ()
+    batch_clips: int = 8
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One clip: where it is and which part of it. Times in seconds."""
+
+    clip_id: str
+    path: str
+    start_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class OutputJob:
+    """One store to fill in a shard: which extractor, which of its outputs, where to."""
+
+    spec: ExtractorSpec
+    output: str
+    target: ShardTarget
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """The unit of work: one decode pass over a shard's clips that fills several stores.
+
+    ``dead`` maps positions in ``clips`` to why they are not to be touched: they killed a worker.
+    """
+
+    shard: int
+    clips: tuple[ClipJob, ...]
+    outputs: tuple[OutputJob, ...]
+    clip_s: float
+    device: str = "cpu"
+    threads: int = 1
+    dead: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Name for logs and for the scheduler."""
+        return f"shard-{self.shard}-{len(self.dead)}"
+
+
+@dataclass(frozen=True)
+class ClipTrouble:
+    """A clip that failed, or that is kept but short (``kind`` is then ``short``)."""
+
+    clip_id: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ShardResult:
+    """What a task reports: by store, its record; seconds of audio, decoding, networks; peak bytes."""
+
+    shard: int
+    records: tuple[tuple[str, ShardRecord], ...]
+    troubles: tuple[ClipTrouble, ...]
+    n_clips: int
+    audio_s: float
+    decode_s: float
+    network_s: float
+    peak_bytes: int

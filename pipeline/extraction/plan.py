@@ -1,0 +1,175 @@
+"""The plan: which shards of which stores are to be made, what that takes, and whether it fits.
+
+Pure: nothing is opened, started or written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import PlanError
+from pipeline.extraction.jobs import ClipJob, OutputJob, ShardJob
+
+_BASE_BYTES = 600 << 20
+_GROUPS_IN_MEMORY = 4
+_ACTIVATION_FACTOR = 40
+_DISK_MARGIN = 1.05
+
+
+@dataclass(frozen=True, eq=False)
+class StorePlan:
+    """One store to fill: its rows in order, its pending shards, the job of one output."""
+
+    output: OutputJob
+    clip_ids: np.ndarray
+    pending: tuple[int, ...]
+    n_parameters: int
+    rate_hz: int
+
+    @property
+    def shard_clips(self) -> int:
+        """Clips of one shard."""
+        return self.output.target.shard_clips
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of features still to be written."""
+        target = self.output.target
+        clips = sum(self._clips_in(shard) for shard in self.pending)
+        return clips * target.frames * target.channels * np.dtype(target.dtype).itemsize
+
+    def _clips_in(self, shard: int) -> int:
+        return min(self.shard_clips, len(self.clip_ids) - shard * self.shard_clips)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Jobs in order, and what they are expected to take. Bytes and seconds of audio."""
+
+    jobs: tuple[ShardJob, ...]
+    n_clips: int
+    audio_s: float
+    disk_bytes: Mapping[str, int]
+    worker_bytes: int
+    n_workers: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes to be written in all."""
+        return sum(self.disk_bytes.values())
+
+
+def make_plan(
+    stores: Sequence[StorePlan],
+    clips: Mapping[str, ClipJob],
+    *,
+    clip_s: float,
+    device: str,
+    threads: int,
+    n_workers: int,
+) -> Plan:
+    """Jobs for all pending shards; stores with the same rows share one decode pass.
+
+    Args:
+        clips: by id; shards of ids that are not wanted any more are left as they are.
+    """
+    jobs: list[ShardJob] = []
+    for group in _same_rows(stores):
+        ids = group[0].clip_ids
+        for shard in sorted({shard for store in group for shard in store.pending}):
+            rows = ids[shard * group[0].shard_clips : (shard + 1) * group[0].shard_clips].tolist()
+            if missing := [clip_id for clip_id in rows if clip_id not in clips]:
+                raise PlanError(
+                    f"Shard {shard} of {group[0].output.target.name} is to be made, but {len(missing)} of its clips "
+                    f"are not in the clip table any more, {missing[0]!r} first. Use the table the store was made with."
+                )
+            outputs = tuple(store.output for store in group if shard in store.pending)
+            jobs.append(ShardJob(shard, tuple(clips[row] for row in rows), outputs, clip_s, device, threads))
+    n_clips = sum(len(job.clips) for job in jobs)
+    return Plan(
+        jobs=tuple(jobs),
+        n_clips=n_clips,
+        audio_s=sum(clip.duration_s for job in jobs for clip in job.clips),
+        disk_bytes={store.output.target.name: store.n_bytes for store in stores},
+        worker_bytes=estimate_worker_bytes(stores, clip_s),
+        n_workers=n_workers,
+    )
+
+
+def _same_rows(stores: Sequence[StorePlan]) -> list[list[StorePlan]]:
+    groups: list[list[StorePlan]] = []
+    for store in stores:
+        for group in groups:
+            same = group[0].shard_clips == store.shard_clips
+            if same and np.array_equal(group[0].clip_ids, store.clip_ids):
+                group.append(store)
+                break
+        else:
+            groups.append([store])
+    return groups
+
+
+def estimate_worker_bytes(stores: Sequence[StorePlan], clip_s: float) -> int:
+    """Memory one worker needs: libraries, weights, clips in flight, activations, the shard.
+
+    Does not depend on the number of clips or on the length of files.
+    """
+    total = _BASE_BYTES
+    seen = set()
+    for store in stores:
+        spec, target = store.output.spec, store.output.target
+        total += target.shard_clips * target.frames * target.channels * 8
+        if spec in seen:
+            continue
+        seen.add(spec)
+        clip_bytes = int(clip_s * store.rate_hz) * 4
+        total += 2 * 4 * store.n_parameters
+        total += clip_bytes * spec.batch_clips * (_GROUPS_IN_MEMORY + _ACTIVATION_FACTOR)
+    return total
+
+
+def require_fits(plan: Plan, *, free_disk: int, free_memory: int) -> None:
+    """Refuse work that would not fit, with both numbers.
+
+    Raises:
+        PlanError: names what is short, how much is needed, how much there is, and what to change.
+    """
+    needed = int(plan.total_bytes * _DISK_MARGIN)
+    if needed > free_disk:
+        raise PlanError(
+            f"The stores need {show_bytes(needed)} of disk and {show_bytes(free_disk)} are free. Free some, set "
+            "EAST_HOME to a larger disk, or take fewer outputs."
+        )
+    memory = plan.worker_bytes * max(1, plan.n_workers)
+    if memory > free_memory:
+        fit = max(1, free_memory // plan.worker_bytes)
+        raise PlanError(
+            f"{plan.n_workers} workers need about {show_bytes(memory)} of memory and {show_bytes(free_memory)} are "
+            f"free. Use --workers {fit} or fewer."
+        )
+
+
+def show_bytes(n: float) -> str:
+    """For people: 1.5 GB.
+
+    >>> show_bytes(1_500_000_000), show_bytes(12)
+    ('1.5 GB', '12 B')
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if n < 1000 or unit == "TB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    raise AssertionError
+
+
+def describe(plan: Plan) -> str:
+    """The plan in words, for ``--dry-run`` and the log."""
+    stores = ", ".join(f"{name} {show_bytes(n)}" for name, n in plan.disk_bytes.items())
+    return (
+        f"{plan.n_clips:,} clips ({plan.audio_s / 3600:.2f} h of audio) in {len(plan.jobs):,} shards; "
+        f"to write: {stores}; "
+        f"about {show_bytes(plan.worker_bytes)} of memory per worker, {max(1, plan.n_workers)} at work"
+    )

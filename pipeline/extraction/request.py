@@ -1,0 +1,57 @@
+"""From the options of ``east extract`` to its use case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import registry
+from pipeline.datasets.resolve import resolve
+from pipeline.errors import SettingError
+from pipeline.events import Listener
+from pipeline.extraction.extract import extract
+from pipeline.extraction.settings import ExtractReport, ExtractSettings
+
+
+def extract_from_options(options: Mapping[str, Any], listener: Listener) -> ExtractReport:
+    """Names are checked before the data are looked for, weights before any work."""
+    requests = choose_requests(options["teacher"], options["student"])
+    settings = ExtractSettings(
+        requests=requests,
+        format=options["format"],
+        dtype=options["dtype"],
+        mode=options["mode"],
+        n_workers=options["workers"],
+        device=options["device"],
+        scheduler=options["scheduler"],
+        weights=Path(options["weights"]) if options["weights"] else None,
+        batch_clips=options["batch"],
+        retry_failed=options["retry_failed"],
+        dry_run=options["dry_run"],
+    )
+    table, _ = resolve(options["data"], listener=listener)
+    return extract(table, settings, listener)
+
+
+def choose_requests(teacher: str, student: str) -> tuple[str, ...]:
+    """Extractors for comma-separated teachers and students.
+
+    Raises:
+        UnknownNameError: a name that is not registered.
+        SettingError: neither a teacher nor a student.
+
+    >>> choose_requests("none", "cnn-small")
+    ('mel-small',)
+    """
+    fronts = [registry.find_student(name).front_end for name in _names(student)]
+    teachers = _names(teacher)
+    for name in teachers:
+        registry.find_teacher(name.partition("/")[0])
+    if not fronts and not teachers:
+        raise SettingError("Nothing to extract: both --teacher and --student are none.")
+    return tuple(dict.fromkeys([*fronts, *teachers]))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip() and name.strip() != "none"]

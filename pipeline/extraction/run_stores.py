@@ -1,0 +1,111 @@
+"""The stores of one run: from a request on the command line to what is there and what is pending."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import layout, registry, weights
+from pipeline.audio.extractor import Extractor
+from pipeline.audio.timing import n_samples
+from pipeline.cards import ExtractorCard
+from pipeline.errors import SettingError
+from pipeline.events import Listener
+from pipeline.extraction.jobs import ExtractorSpec, OutputJob
+from pipeline.extraction.plan import StorePlan
+from pipeline.extraction.settings import ExtractSettings
+from pipeline.extraction.task import load_extractor
+from pipeline.manifest import ClipTable
+from pipeline.stores import State, StoreMeta, StoreWriter
+from pipeline.stores.schema import Dtype, choose_sizes
+from pipeline.stores.writer import pending_shards, preview, target_of
+
+
+@dataclass
+class RunStore:
+    """One store of this run, from its preview to its writer."""
+
+    card: ExtractorCard
+    spec: ExtractorSpec
+    path: Path
+    meta: StoreMeta
+    clip_ids: np.ndarray
+    pending: list[int]
+    resumed: bool
+    writer: StoreWriter | None = None
+
+    def plan(self) -> StorePlan:
+        """What the plan needs to know."""
+        job = OutputJob(self.spec, self.meta.output, target_of(self.path, self.meta))
+        return StorePlan(job, self.clip_ids, tuple(self.pending), self.card.n_parameters, self.card.rate_hz)
+
+
+def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> ExtractorSpec:
+    """What a request such as ``panns/clip`` names, with its weights fetched and verified.
+
+    Raises:
+        UnknownNameError: no such extractor.
+        SettingError: no such output.
+        WeightsError: the weights are not to be had.
+    """
+    name, _, outputs = request.partition("/")
+    card = registry.find_extractor(name)
+    chosen = tuple(outputs.split("+")) if outputs else card.default_outputs
+    known = [output.name for output in card.outputs]
+    if unknown := [output for output in chosen if output not in known]:
+        raise SettingError(f"{name} has no output {unknown[0]!r}; it has {', '.join(known)}.")
+    local = settings.weights if card.weights else None
+    files = weights.fetch_all(card.weights, local=local, listener=listener)
+    return ExtractorSpec(name, chosen, settings.mode, files, settings.batch_clips or card.batch_clips)
+
+
+def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSettings) -> list[RunStore]:
+    """One store per output, as it is now; nothing is touched.
+
+    Raises:
+        StoreError: a store is there that was made with other settings.
+    """
+    card = registry.find_extractor(spec.name)
+    extractor = load_extractor(spec, "cpu")
+    digests = tuple(weights.digest_of(path) for path in spec.weights)
+    found = []
+    for output in spec.outputs:
+        path = layout.store_path(table.name, spec.name, output, settings.format)
+        meta = _make_meta(table, card, extractor, output, digests=digests, dtype=settings.dtype)
+        known, arrays = preview(path, meta, table.clip_id, retry_failed=settings.retry_failed)
+        pending = pending_shards(arrays, known.shard_clips)
+        resumed = bool((arrays.state != State.PENDING).any())
+        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed))
+    return found
+
+
+def _make_meta(
+    table: ClipTable, card: ExtractorCard, extractor: Extractor, output: str, *, digests: tuple[str, ...], dtype: Dtype
+) -> StoreMeta:
+    about = card.output(output)
+    frames = extractor.count_frames(output, n_samples(table.clip_s, card.rate_hz))
+    clip_bytes = frames * about.channels * np.dtype(dtype).itemsize
+    chunk_clips, shard_clips = choose_sizes(len(table), clip_bytes)
+    return StoreMeta(
+        extractor=card.name,
+        output=output,
+        mode=extractor.mode,
+        card=card.as_dict(),
+        weights_sha256=digests,
+        rate_hz=card.rate_hz,
+        hop_s=about.hop_s,
+        window_s=about.window_s,
+        offset_s=about.offset_s,
+        frames=frames,
+        channels=about.channels,
+        dtype=dtype,
+        clip_s=table.clip_s,
+        chunk_clips=chunk_clips,
+        shard_clips=shard_clips,
+        fingerprint="",
+        manifest_digest=table.digest(),
+        dataset={key: table.card.get(key, "") for key in ("name", "version", "licence", "citation")}
+        | {"name": table.name},
+    )
