@@ -59,10 +59,9 @@ def report(
     Raises:
         RunError: no complete runs, or runs that cannot be compared.
     """
-    runs = [read_run(folder) for folder in folders] if folders else _runs_of(data, listener)
-    table = find_table(runs[0])
-    compared = compare(runs, table, baseline=baseline, n_resamples=n_resamples, seed=seed, unit=unit, listener=listener)
-    compared = replace(compared, rows=tuple(_with_macs(row, listener) for row in compared.rows))
+    compared = compare_runs(
+        folders=folders, data=data, baseline=baseline, n_resamples=n_resamples, seed=seed, unit=unit, listener=listener
+    )
     folder = out or layout.report_dir(data or compared.dataset.name)
     publish_json(folder / "comparison.json", compared.as_dict())
     publish_bytes(folder / "comparison.csv", tables.to_csv(compared).encode())
@@ -75,6 +74,23 @@ def report(
     html = page.render(compared, drawn, commands=_commands(compared, data), made=describe())
     publish_bytes(folder / "index.html", html.encode())
     return Report(compared, folder, folder / "index.html")
+
+
+def compare_runs(
+    *,
+    folders: Sequence[Path] = (),
+    data: str = "",
+    baseline: str = "",
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    unit: Unit = "clip",
+    listener: Listener = ignore,
+) -> Comparison:
+    """The comparison alone, with the cost of each student; nothing is written. See :func:`report`."""
+    runs = [read_run(folder) for folder in folders] if folders else _runs_of(data, listener)
+    table = find_table(runs[0])
+    compared = compare(runs, table, baseline=baseline, n_resamples=n_resamples, seed=seed, unit=unit, listener=listener)
+    return replace(compared, rows=tuple(_with_macs(row, listener) for row in compared.rows))
 
 
 def _runs_of(data: str, listener: Listener) -> list[Run]:
