@@ -78,7 +78,7 @@ def _create_small(group: zarr.Group, name: str, values: np.ndarray) -> None:
         name,
         shape=values.shape,
         dtype="string" if kind is str else np.dtype(kind),
-        chunks=(_SMALL_CHUNK, *shape),
+        chunks=(min(_SMALL_CHUNK, max(1024, len(values))), *shape),
         compressors=[Crc32cCodec()],
         fill_value="" if kind is str else 0,
         dimension_names=("clip", "byte")[: values.ndim],
