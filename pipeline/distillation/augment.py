@@ -1,0 +1,105 @@
+"""Augmentation of a batch: masked bands of the student's mel, and clips mixed in pairs.
+
+Sources: SpecAugment, Park et al., Interspeech 2019; mixup, Zhang et al., ICLR 2018, as used by Ding
+and Lerch, ISMIR 2023, but with masks that keep an unknown label unknown.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.audio.extractor import Frames, mask_frames
+from pipeline.distillation.batches import Batch
+
+MIXUP_BETA = 0.3
+TIME_SHARE = 0.2
+MEL_SHARE = 0.25
+
+
+def spec_augment(
+    mel: Frames, generator: torch.Generator, *, time_share: float = TIME_SHARE, mel_share: float = MEL_SHARE
+) -> Frames:
+    """Hide one run of frames and one band of mels of each clip behind the clip's mean.
+
+    Widths are uniform from 0 to the given share of the valid frames, and of the mels.  Padding is
+    left as it is.
+
+    Shape:
+        mel: features [batch, frames, mels].
+    """
+    batch, frames, mels = mel.features.shape
+    device = mel.features.device
+    in_time = _run(frames, mel.n_frames.to(torch.float32), time_share, generator, device)
+    in_mel = _run(mels, torch.full((batch,), float(mels), device=device), mel_share, generator, device)
+    valid = torch.arange(frames, device=device)[None, :] < mel.n_frames[:, None]
+    mean = mel.features.sum((1, 2)) / (mel.n_frames * mels).clamp(min=1)
+    hidden = (in_time[:, :, None] | in_mel[:, None, :]) & valid[:, :, None]
+    return Frames(torch.where(hidden, mean[:, None, None], mel.features), mel.n_frames)
+
+
+def _run(length: int, valid: Tensor, share: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    """One random run within the valid part of each clip: [batch, length], bool."""
+    draw = torch.rand(2, len(valid), generator=generator).to(device)
+    width = draw[0] * share * valid
+    start = draw[1] * (valid - width)
+    index = torch.arange(length, device=device)[None, :]
+    return (index >= start[:, None].floor()) & (index < (start + width)[:, None].floor())
+
+
+def mixup(batch: Batch, generator: torch.Generator, *, beta: float = MIXUP_BETA) -> Batch:
+    """Mix each clip with another of its kind: labelled with labelled, unlabelled with unlabelled.
+
+    The clip's own weight is at least 0.5, drawn from Beta(beta, beta).  Mels, teacher frames,
+    targets and teacher scores are all mixed with it.  A label is known only where both clips know
+    it; frames count only where both have them; scores only where both are scored.
+    """
+    goal = batch.goal
+    partner = _partners(goal.labelled, generator)
+    weight = _weights(len(partner), beta, generator).to(batch.mel.features.device)
+    scores = None if goal.scores is None else _mixed(goal.scores, partner, weight)
+    return Batch(
+        _mixed_frames(batch.mel, partner, weight),
+        goal._replace(
+            targets=_mixed(goal.targets, partner, weight),
+            known=goal.known & goal.known[partner],
+            labelled=goal.labelled & goal.labelled[partner],
+            scores=scores,
+            scored=goal.scored & goal.scored[partner],
+            teachers=tuple(_mixed_frames(teacher, partner, weight) for teacher in goal.teachers),
+        ),
+    )
+
+
+def _partners(labelled: Tensor, generator: torch.Generator) -> Tensor:
+    """A permutation of the batch that keeps labelled and unlabelled clips apart: [batch]."""
+    partner = torch.arange(len(labelled))
+    for group in (labelled.cpu(), ~labelled.cpu()):
+        members = group.nonzero()[:, 0]
+        partner[members] = members[torch.randperm(len(members), generator=generator)]
+    return partner.to(labelled.device)
+
+
+def _weights(n: int, beta: float, generator: torch.Generator) -> Tensor:
+    """[n] draws from Beta(beta, beta), the larger side of each.
+
+    Johnk's method: x / (x + y) with x = u^(1/beta), y = v^(1/beta), accepted where x + y <= 1; here
+    in logarithms, where small beta does not underflow.
+    """
+    found = torch.empty(0)
+    while len(found) < n:
+        logs = torch.rand(2, 4 * n + 16, generator=generator).clamp(min=1e-30).log() / beta
+        fine = torch.logaddexp(logs[0], logs[1]) <= 0
+        found = torch.cat([found, torch.sigmoid(logs[0] - logs[1])[fine]])
+    return torch.maximum(found[:n], 1 - found[:n])
+
+
+def _mixed(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+    share = weight.reshape(-1, *(1,) * (values.dim() - 1))
+    return values * share + values[partner] * (1 - share)
+
+
+def _mixed_frames(frames: Frames, partner: Tensor, weight: Tensor) -> Frames:
+    n_frames = torch.minimum(frames.n_frames, frames.n_frames[partner])
+    mixed = _mixed(frames.features, partner, weight)
+    return Frames(mixed, n_frames) if bool((n_frames == mixed.shape[1]).all()) else mask_frames(mixed, n_frames)

@@ -1,0 +1,137 @@
+"""Batches for training, in an order that follows from the seed, and passes for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.audio.extractor import Frames
+from pipeline.distillation.features import FeatureSet, Window
+from pipeline.distillation.losses.compose import Goal
+from pipeline.distillation.sampling import BatchPlan, batch_positions
+
+_STEPS_PER_WINDOW = 64
+
+
+class Batch(NamedTuple):
+    """What the student gets, and what it should become."""
+
+    mel: Frames
+    goal: Goal
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        if self.mel.features.device == device:
+            return self
+        mel = Frames(*(tensor.to(device, non_blocking=True) for tensor in self.mel))
+        teachers = tuple(Frames(*(tensor.to(device, non_blocking=True) for tensor in t)) for t in self.goal.teachers)
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name, value in self.goal._asdict().items()
+            if isinstance(value, Tensor)
+        }
+        return Batch(mel, self.goal._replace(**moved, teachers=teachers))
+
+
+class Answers:
+    """Labels and teacher scores of all clips of a feature set, in memory.
+
+    Args:
+        labels: [clips, classes], int8: 1, 0, -1 unknown; hidden labels are -1.
+        scores: [clips, classes], logits of the teacher's probe, NaN where there are none; or None.
+    """
+
+    def __init__(self, labels: NDArray[np.int8], scores: NDArray[np.float32] | None = None) -> None:
+        known = labels >= 0
+        self.targets = torch.from_numpy(np.where(known, labels, 0).astype(np.float32))
+        self.known = torch.from_numpy(known)
+        self.labelled = self.known.any(dim=1)
+        self.scores = None if scores is None else torch.from_numpy(np.nan_to_num(scores, nan=0.0))
+        scored = np.zeros(len(labels), bool) if scores is None else np.isfinite(scores).all(axis=1)
+        self.scored = torch.from_numpy(scored)
+
+    def goal(self, positions: Tensor, teachers: tuple[Frames, ...]) -> Goal:
+        """The goal of a batch."""
+        return Goal(
+            targets=self.targets.index_select(0, positions),
+            known=self.known.index_select(0, positions),
+            labelled=self.labelled.index_select(0, positions),
+            scores=None if self.scores is None else self.scores.index_select(0, positions),
+            scored=self.scored.index_select(0, positions),
+            teachers=teachers,
+        )
+
+
+class Feed:
+    """The batches of a run from ``first_step`` to ``steps``; iterating starts over.
+
+    The same seed gives the same batches whichever step it starts from.  Where the features are not
+    in memory, the next window is read while the present one is used.
+    """
+
+    def __init__(
+        self, features: FeatureSet, answers: Answers, plan: BatchPlan, *, steps: int, first_step: int = 0
+    ) -> None:
+        self.features, self.answers, self.plan = features, answers, plan
+        self.steps, self.first_step = steps, first_step
+
+    def __iter__(self) -> Iterator[Batch]:
+        for window, chunk in self._windows():
+            for positions in chunk:
+                yield make_batch(window, self.answers, torch.from_numpy(positions), len(self.features.columns))
+
+    def positions(self) -> Iterator[NDArray[np.int64]]:
+        """The positions of each batch, [batch], labelled clips first."""
+        labelled = self.answers.labelled.numpy()
+        order = batch_positions(
+            self.plan,
+            np.flatnonzero(labelled),
+            np.flatnonzero(~labelled),
+            self.features.blocks(),
+            self.features.group_blocks,
+        )
+        return islice(order, self.first_step, self.steps)
+
+    def _windows(self) -> Iterator[tuple[Window, list[NDArray[np.int64]]]]:
+        size = _STEPS_PER_WINDOW
+        if not self.features.resident:
+            size = max(1, self.features.window_clips // self.plan.size)
+        chunks = _chunks(self.positions(), size)
+        with ThreadPoolExecutor(1, thread_name_prefix="features") as pool:
+            ahead: Future[Window] | None = None
+            chunk = next(chunks, [])
+            while chunk:
+                window = ahead.result() if ahead else self.features.window(np.concatenate(chunk))
+                following = next(chunks, [])
+                ahead = pool.submit(self.features.window, np.concatenate(following)) if following else None
+                yield window, chunk
+                chunk = following
+
+
+def evaluation_batches(features: FeatureSet, answers: Answers, size: int) -> Iterator[Batch]:
+    """All clips in order, ``size`` at a time."""
+    step = size if features.resident else max(size, features.window_clips // size * size)
+    for first in range(0, len(features), step):
+        positions = np.arange(first, min(first + step, len(features)))
+        window = features.window(positions)
+        for start in range(0, len(positions), size):
+            part = torch.from_numpy(positions[start : start + size])
+            yield make_batch(window, answers, part, len(features.columns))
+
+
+def make_batch(window: Window, answers: Answers, positions: Tensor, n_columns: int) -> Batch:
+    """Gather one batch: the first store is the student's mel, the others are teachers."""
+    teachers = tuple(window.gather(column, positions) for column in range(1, n_columns))
+    return Batch(window.gather(0, positions), answers.goal(positions, teachers))
+
+
+def _chunks(items: Iterator[NDArray[np.int64]], size: int) -> Iterator[list[NDArray[np.int64]]]:
+    while chunk := list(islice(items, size)):
+        yield chunk

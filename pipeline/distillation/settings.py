@@ -1,0 +1,180 @@
+"""What `east train` and `east probe` are asked for.  Torch-free, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from pipeline import registry
+from pipeline.distillation.losses.settings import LossSettings, find_loss
+from pipeline.errors import SettingError, UnknownNameError
+
+NO_TEACHER = "none"
+Schedule = Literal["onecycle", "plateau", "constant"]
+ProbeKind = Literal["ridge", "logistic"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One student to train.
+
+    Attributes:
+        data: name of a dataset, or path of a clip table.
+        student: name of the student.
+        teacher: names of teachers (``panns``) or of one output (``panns/frames``); empty takes the
+            only teacher store of the dataset; ``("none",)`` takes none.
+        store: paths or addresses of teacher stores, instead of ``teacher``.
+        mel: path or address of the mel store, instead of the one below the dataset.
+        loss: name of a loss; ``lam``, ``tau``, ``stage``, ``align`` and ``kd_share`` replace its
+            defaults where they are not None.
+        probe: which probe gives the teacher's scores.
+        labelled: how many training clips keep their labels; None keeps all.
+        seed: of the subset, the initial weights, the batches and the augmentation.
+        steps: optimiser steps.
+        batch: clips per step; part of the definition of losses on batch geometry (the paper: 16).
+        labelled_share: share of the batch that has labels, where unlabelled clips take part.
+        lr, weight_decay, clip_norm: of the optimiser; ``clip_norm`` 0 does not clip.
+        schedule: ``onecycle`` (AdamW, peak ``lr``), ``plateau`` (Adam, the paper's) or
+            ``constant`` (AdamW).
+        specaugment: whether time and mel bands of the student's input are masked.
+        mixup: whether clips are mixed in pairs, with their labels, scores and teacher frames.
+        validate_every: steps between validations; 0 chooses a fifteenth of ``steps``.
+        patience: validations without a better mAP after which training stops; 0 never stops.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        threads: CPU threads of torch; 0 leaves torch's choice.
+        memory_gb: what the features may take; 0 chooses half of the memory that is free.
+        name: of the run's folder; empty makes one from the settings.
+        group: of the row in tables; empty makes one from the settings without the seed.
+    """
+
+    data: str
+    student: str = "cnn-small"
+    teacher: tuple[str, ...] = ()
+    store: tuple[str, ...] = ()
+    mel: str = ""
+    loss: str = "kd"
+    lam: float | None = None
+    tau: float | None = None
+    stage: str | None = None
+    align: str | None = None
+    kd_share: float | None = None
+    probe: str = "ridge"
+    labelled: int | None = None
+    seed: int = 0
+    steps: int = 2000
+    batch: int = 32
+    labelled_share: float = 0.5
+    lr: float = 4e-3
+    weight_decay: float = 0.01
+    clip_norm: float = 0.0
+    schedule: str = "onecycle"
+    specaugment: bool = True
+    mixup: bool = False
+    validate_every: int = 0
+    patience: int = 0
+    device: str = "auto"
+    precision: str = "32-true"
+    threads: int = 0
+    memory_gb: float = 0.0
+    name: str = ""
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        registry.find_student(self.student)
+        self.loss_settings()
+        _choose("schedule", self.schedule, get_args(Schedule))
+        _choose("probe", self.probe, get_args(ProbeKind))
+        _choose("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
+        _within("steps", self.steps, 1, 10**9)
+        _within("batch", self.batch, 2, 65536)
+        _within("labelled_share", self.labelled_share, 0.0, 1.0)
+        _within("lr", self.lr, 1e-9, 10.0)
+        _within("weight_decay", self.weight_decay, 0.0, 10.0)
+        for name in ("clip_norm", "validate_every", "patience", "threads", "memory_gb", "seed"):
+            _within(name, getattr(self, name), 0, 2**63 - 1)
+        if self.labelled is not None:
+            _within("labelled", self.labelled, 1, 10**12)
+        if self.teacher and self.store:
+            raise SettingError("--teacher and --store both say where the teacher is: give one of them.")
+
+    def loss_settings(self) -> LossSettings:
+        """The loss with the values asked for."""
+        return find_loss(
+            self.loss, lam=self.lam, tau=self.tau, stage=self.stage, align=self.align, kd_share=self.kd_share
+        )
+
+    def validation_steps(self) -> int:
+        """Steps between validations."""
+        return min(self.steps, self.validate_every or max(1, round(self.steps / 15)))
+
+    def config(self) -> dict[str, Any]:
+        """All that decides the outcome, as JSON values: not where it runs, nor what it is called."""
+        left_out = {"threads", "memory_gb", "name", "group", "device"}
+        values = {key: value for key, value in asdict(self).items() if key not in left_out}
+        values |= {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
+        values["mel"] = _base_name(self.mel)
+        values["loss_settings"] = {
+            key: value for key, value in asdict(self.loss_settings()).items() if key not in ("name", "summary")
+        }
+        return values
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """One teacher probe to fit; see :class:`TrainSettings` for the fields they share."""
+
+    data: str
+    teacher: tuple[str, ...] = ()
+    store: tuple[str, ...] = ()
+    probe: str = "ridge"
+    labelled: int | None = None
+    seed: int = 0
+    memory_gb: float = 0.0
+    name: str = ""
+    group: str = ""
+
+    def __post_init__(self) -> None:
+        _choose("probe", self.probe, get_args(ProbeKind))
+        _within("seed", self.seed, 0, 2**63 - 1)
+        if self.labelled is not None:
+            _within("labelled", self.labelled, 1, 10**12)
+        if self.teacher == (NO_TEACHER,):
+            raise SettingError("A probe reads a teacher's store; --teacher none leaves nothing to probe.")
+        if self.teacher and self.store:
+            raise SettingError("--teacher and --store both say where the teacher is: give one of them.")
+
+    def config(self) -> dict[str, Any]:
+        """All that decides the outcome, as JSON values."""
+        values = {key: value for key, value in asdict(self).items() if key not in ("memory_gb", "name", "group")}
+        return values | {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
+
+
+def from_mapping(values: Mapping[str, Any]) -> TrainSettings:
+    """Settings from a recipe's table; lists become tuples.
+
+    Raises:
+        UnknownNameError: a key that is no setting; the nearest is named.
+    """
+    known = {field.name for field in fields(TrainSettings)}
+    for key in values:
+        if key not in known:
+            raise UnknownNameError("setting", key, known)
+    plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return TrainSettings(**plain)
+
+
+def _choose(field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UnknownNameError(field, value, choices)
+
+
+def _within(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SettingError(f"{field} is {value}, but must lie between {low:g} and {high:g}.")
+
+
+def _base_name(path: str) -> str:
+    """The last two parts of a path or address: runs are shared, so no machine's folders are kept."""
+    return "/".join(path.rstrip("/").replace("\\", "/").split("/")[-2:])
