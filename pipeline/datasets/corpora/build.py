@@ -1,7 +1,7 @@
 """Renders many arrangements on all cores, and goes on where it was stopped.
 
 Every finished clip is a line in ``rendered.jsonl``, whose first line is the digest of the plan; a
-journal of another plan is set aside with its audio untouched and all clips are rendered again.
+journal of another plan is started anew, and all clips are rendered again in place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.datasets.corpora.arrange import Arrangement
-from pipeline.datasets.corpora.render import RATE_HZ, Rendered, Renderer
+from pipeline.datasets.corpora.render import RATE_HZ, VERSION, Rendered, Renderer
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 
 JOURNAL = "rendered.jsonl"
@@ -58,8 +58,8 @@ def render_all(
 
 
 def plan_digest(arrangements: Sequence[Arrangement], banks: Sequence[Path]) -> str:
-    """SHA-256 over all that decides the samples: the rate, the banks' names, every note."""
-    digest = hashlib.sha256(json.dumps([RATE_HZ, [bank.name for bank in banks]]).encode())
+    """SHA-256 over all that decides the samples: version, rate, the banks' names, every note."""
+    digest = hashlib.sha256(json.dumps([VERSION, RATE_HZ, [bank.name for bank in banks]]).encode())
     for arrangement in arrangements:
         digest.update(repr(arrangement).encode())
     return digest.hexdigest()

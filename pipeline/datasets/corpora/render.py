@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from scipy.signal import butter, sosfilt
 
 from pipeline.datasets.corpora.arrange import CLIP_S, Arrangement, Part, Played
 from pipeline.errors import MissingExtraError
 
 RATE_HZ = 32_000
+VERSION = 1  # raise it when the same arrangement is to give other samples
 SILENT_DB = -70.0
+_HIGH_PASS = butter(2, 25, "highpass", fs=RATE_HZ, output="sos")  # some samples stand beside zero
 _SETTLE = RATE_HZ // 10  # samples after which nothing of the stem before is left
 _Event = tuple[int, int, int, int]  # sample, 0 off or 1 on, key, velocity
 
@@ -68,7 +71,7 @@ class Renderer:
         return Rendered(arrangement.path, _publish_flac(path, mix), stems)
 
     def stem(self, part: Part) -> NDArray[np.float32]:
-        """What one instrument plays: [samples] at :data:`RATE_HZ`, mono."""
+        """What one instrument plays: [samples] at :data:`RATE_HZ`, mono, without what lies below 25 Hz."""
         synth = self._synth
         synth.sounds_off()
         synth.generate_simple(_SETTLE)
@@ -83,7 +86,7 @@ class Renderer:
                 out[position:sample] = (block[0::2] + block[1::2]) / 2
                 position = sample
             synth.noteon(0, key, velocity) if is_on else synth.noteoff(0, key)
-        return out
+        return np.asarray(sosfilt(_HIGH_PASS, out), dtype=np.float32)
 
 
 def rms_db(samples: NDArray[np.float32]) -> float:
