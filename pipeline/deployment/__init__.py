@@ -1,1 +1,1 @@
-""""""
+"""Trained students at work: prediction and export, with no teacher near."""
