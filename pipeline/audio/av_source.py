@@ -23,13 +23,16 @@ class AvSource:
         AudioFormatError: FFmpeg knows no audio in it.
     """
 
+    _container: Any
+    _audio: Any
+
     def __init__(self, path: Path | str) -> None:
         self._av = require("av", extra="av")
         self._name = file_name(path)
         self._stream = open_stream(path)
         try:
             self._container: Any = self._av.open(self._stream)
-            self._audio: Any = self._container.streams.audio[0]
+            self._audio = self._container.streams.audio[0]
         except (self._av.FFmpegError, IndexError) as error:
             self._stream.close()
             raise AudioFormatError(
@@ -69,7 +72,7 @@ class AvSource:
         try:
             self._stream.seek(0)
             self._container = self._av.open(self._stream)
-            self._audio: Any = self._container.streams.audio[0]
+            self._audio = self._container.streams.audio[0]
         except (self._av.FFmpegError, IndexError) as error:
             self._stream.close()
             raise AudioFormatError(

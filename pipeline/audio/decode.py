@@ -20,9 +20,10 @@ needs PyAV (M4A, AAC) and it is not installed               failed: unsupported
 ==========================================================  =========================================
 
 Promises are read once per file, see :mod:`pipeline.audio.promise`.  MP3 promises are believed
-within 3,000 samples.  Damage inside an MP3 or OGG that the decoder steps over without a word moves
-what follows; it shows only where the end of the file comes early.  Formats other than WAV, AIFF,
-FLAC, OGG, Opus and MP3 promise what their decoder says.
+within 3,000 samples, and MP3 samples after a seek equal those of reading on but for the last bit.
+Damage inside an MP3 or OGG that the decoder steps over without a word moves what follows; it shows
+only where the end of the file then comes early.  Formats other than WAV, AIFF, FLAC, OGG, Opus and
+MP3 promise what their decoder says.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ __all__ = [
     "samples_digest",
 ]
 
-_BLOCK = 4_096
+_BLOCK, _FINE_BLOCK = 16_384, 1_024
 _SKIP_S = 2.0
 _KEEP_SHARE = 0.5
 
@@ -191,13 +192,23 @@ class AudioFile:
         return min(wanted, left)
 
     def _decode(self, start: int, wanted: int) -> tuple[Samples, AudioError | None]:
-        """Up to ``wanted`` mono samples, and what ended them early if the decoder complained."""
+        """Up to ``wanted`` mono samples, and what ended them early if the decoder complained.
+
+        The block it complained about is read again in small steps.
+        """
+        samples, error = self._read_on(start, wanted, _BLOCK)
+        if error is None:
+            return samples, None
+        more, again = self._read_on(start + len(samples), min(wanted - len(samples), _BLOCK), _FINE_BLOCK)
+        return (samples if again is None else np.concatenate([samples, more])), error
+
+    def _read_on(self, start: int, wanted: int, n_block: int) -> tuple[Samples, AudioError | None]:
         blocks: list[Samples] = []
         n_left = wanted
         try:
             source = self._go_to(start)
             while n_left and source is not None:
-                block = source.read(min(n_left, _BLOCK))
+                block = source.read(min(n_left, n_block))
                 if not len(block):
                     break
                 blocks.append(mix_down(block))

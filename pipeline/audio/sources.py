@@ -23,6 +23,7 @@ from pipeline.registry import PLUGINS_VARIABLE
 
 __all__ = ["DECODERS", "Source", "SourceOpener", "open_source"]
 
+_MP3_PREROLL = 32 * 1_152
 _UNKNOWN_FRAMES = 1 << 62
 _AV_MODULE = "pipeline.audio.av_source"
 
@@ -110,6 +111,17 @@ def _looks_like_mp4(path: Path | str) -> bool:
     return head[4:8] == b"ftyp" or head[:2] in (b"\xff\xf1", b"\xff\xf9")
 
 
+class _Forward(sf.SoundFile):  # type: ignore[misc]
+    """A sound file whose reads do not seek.
+
+    soundfile seeks to where it already is after every read of a seekable file.  In an MP3 that
+    throws away bits kept from earlier frames, and what follows comes out wrong without an error.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 class SoundFileSource:
     """WAV, FLAC, OGG, Opus, MP3, AIFF and the rest of what libsndfile reads."""
 
@@ -125,9 +137,11 @@ class SoundFileSource:
         self.format = f"{self._file.format} {self._file.subtype}"
 
     def seek(self, frame: int) -> None:
-        """Go to a sample."""
+        """Go to a sample; in an MP3 through some frames before it, whose left-over bits it needs."""
+        early = max(0, frame - _MP3_PREROLL) if self.format.startswith("MP3") else frame
         try:
-            self._file.seek(frame)
+            self._file.seek(early)
+            self._file.read(frame - early, dtype="float32")
         except sf.LibsndfileError as error:
             raise self._lost() from error
 
@@ -149,7 +163,7 @@ class SoundFileSource:
         """By descriptor, so that no name is too odd; by path where only the suffix tells the format."""
         self._descriptor = open_descriptor(path)
         try:
-            return sf.SoundFile(self._descriptor, closefd=True)
+            return _Forward(self._descriptor, closefd=True)
         except sf.LibsndfileError as error:
             _close_quietly(self._descriptor)
             self._descriptor = -1
@@ -158,14 +172,14 @@ class SoundFileSource:
     def _open_by_suffix(self, path: Path | str, first: sf.LibsndfileError) -> Any:
         if Path(path).suffix.lower() in (".mp3", ".mp2"):
             try:
-                return sf.SoundFile(os.fspath(path))
+                return _Forward(os.fspath(path))
             except sf.LibsndfileError:
                 pass
         raise _not_audio(self._name) from first
 
     def _open_stream(self, stream: BinaryIO) -> Any:
         try:
-            return sf.SoundFile(stream)
+            return _Forward(stream)
         except sf.LibsndfileError as error:
             stream.close()
             raise _not_audio(self._name) from error

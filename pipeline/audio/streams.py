@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import fsspec
+
 from pipeline.errors import AudioEmptyError, AudioMissingError, AudioUnreadableError, require
 
 __all__ = ["file_name", "is_url", "open_descriptor", "open_stream", "stream_size"]
@@ -89,13 +91,13 @@ def _open_url(path: Path | str) -> BinaryIO:
     protocol = url.partition("://")[0]
     if protocol in ("s3", "s3a"):
         require("s3fs", extra="s3")
-    fsspec = require("fsspec", extra="dev")
     try:
         stream = fsspec.open(url, "rb").open()
         return stream if stream.seekable() else _spooled(stream)
-    except FileNotFoundError as error:
-        raise AudioMissingError(f"the {protocol} server has no such file", name=name) from error
     except (OSError, ValueError, ImportError) as error:
+        reached = not isinstance(error.__cause__, OSError)
+        if isinstance(error, FileNotFoundError) and reached:
+            raise AudioMissingError(f"the {protocol} server has no such file", name=name) from error
         raise AudioUnreadableError(
             f"could not be opened over {protocol} ({type(error).__name__})", name=name
         ) from error
