@@ -98,7 +98,7 @@ def _card(name: str, trained_on: Literal["MTT", "MSD"], data: str) -> ExtractorC
             _weights(name, trained_on, ".index", 4_948, index_sha256),
             _weights(name, trained_on, ".data-00000-of-00001", 9_465_596, shard_sha256),
         ),
-        n_parameters=0,
+        n_parameters=787_159,
         licence_code="MIT",
         licence_weights="ISC",
         citation=_CITATION,

@@ -96,7 +96,7 @@ class Temporal(_Largest):
     def __init__(self, layer: Convolution) -> None:
         super().__init__(layer)
         self.before = (self.taps - 1) // 2
-        self.step = max(4, self.taps // 16)
+        self.step = 8
         self.register_buffer("matrix", as_tensor(_shifted(self.kernel[:, 0], self.step, 1)), persistent=False)
 
     def whole(self, x: Tensor) -> Tensor:

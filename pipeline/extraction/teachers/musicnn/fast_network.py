@@ -14,8 +14,8 @@ from pipeline.extraction.teachers.musicnn.network import Head, as_tensor
 from pipeline.extraction.teachers.musicnn.prune import FEATURE_MAX, LOGMEL_MAX, constants, live, select
 from pipeline.extraction.teachers.musicnn.sharing import OVERLAP, Rows, rows_of_clip, rows_of_patches
 
-_CPU_ROWS = 256
-_CPU_BLOCKS = 4
+_CPU_ROWS = 512
+_CPU_BLOCKS = 8
 _DEVICE_ROWS = 16_384
 _DEVICE_BLOCKS = 256
 
@@ -89,14 +89,17 @@ class FastNetwork(nn.Module):
         padded = nn.functional.pad(x.transpose(1, 2), (margin, margin + 1))
         blocks = padded.unfold(2, OVERLAP + 2 * margin + 1, PATCH_HOP_FRAMES).transpose(1, 2).flatten(0, 1)
         step = _CPU_BLOCKS if x.device.type == "cpu" else _DEVICE_BLOCKS
-        made = []
-        for part in self.temporal:
-            pairs = [part.shared(chunk.contiguous(), margin, OVERLAP) for chunk in torch.split(blocks, step)]
-            starting, ending = (
-                torch.cat(side).view(len(x), n_patches + 1, OVERLAP, -1) for side in zip(*pairs, strict=True)
-            )
-            made.append(torch.cat([starting[:, :-1], ending[:, 1:, 2 * OVERLAP - PATCH_FRAMES :]], 2))
-        return torch.cat([x.new_empty(len(x), n_patches, PATCH_FRAMES, 0), *made], 3)
+        made = [self._temporal_of_blocks(chunk.contiguous(), margin) for chunk in torch.split(blocks, step)]
+        starting, ending = (
+            torch.cat(side).view(len(x), n_patches + 1, OVERLAP, -1) for side in zip(*made, strict=True)
+        )
+        return torch.cat([starting[:, :-1], ending[:, 1:, 2 * OVERLAP - PATCH_FRAMES :]], 2)
+
+    def _temporal_of_blocks(self, blocks: Tensor, margin: int) -> tuple[Tensor, Tensor]:
+        none = blocks.new_empty(len(blocks), OVERLAP, 0)
+        pairs = [(none, none), *(part.shared(blocks, margin, OVERLAP) for part in self.temporal)]
+        starting, ending = (torch.cat(side, 2) for side in zip(*pairs, strict=True))
+        return starting, ending
 
     def _middle(self, front: Tensor, keep: Tensor) -> list[Tensor]:
         """Three layers over time, each but the first adding what came in."""
