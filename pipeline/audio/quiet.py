@@ -98,8 +98,7 @@ def _writes_to_stderr(stream: TextIO | None) -> bool:
 
 
 def _stream_handlers() -> Iterator[logging.StreamHandler[TextIO]]:
-    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
-    for logger in loggers:
-        for handler in logger.handlers:
+    for logger in [logging.root, *list(logging.root.manager.loggerDict.values())]:
+        for handler in getattr(logger, "handlers", ()):
             if isinstance(handler, logging.StreamHandler):
                 yield handler

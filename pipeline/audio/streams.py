@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -48,8 +49,9 @@ def open_stream(path: Path | str) -> BinaryIO:
 def open_descriptor(path: Path | str) -> int:
     """Open a local file and give its descriptor; raises like :func:`open_stream`."""
     path, name = Path(path), file_name(path)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, flags)
     except FileNotFoundError as error:
         raise AudioMissingError(_why_missing(path), name=name) from error
     except PermissionError as error:
@@ -58,7 +60,7 @@ def open_descriptor(path: Path | str) -> int:
         why = getattr(error, "strerror", None) or "the name is not a usable path"
         raise AudioUnreadableError(f"could not be opened: {why}", name=name) from error
     try:
-        _check_regular(path, descriptor, name)
+        _check_regular(descriptor, name)
     except BaseException:
         os.close(descriptor)
         raise
@@ -78,10 +80,13 @@ def _why_missing(path: Path) -> str:
     return "no such file; it was moved, or the audio folder is another one"
 
 
-def _check_regular(path: Path, descriptor: int, name: str) -> None:
-    if path.is_dir():
+def _check_regular(descriptor: int, name: str) -> None:
+    found = os.fstat(descriptor)
+    if stat.S_ISDIR(found.st_mode):
         raise AudioMissingError("a folder, not a file", name=name)
-    if path.is_file() and os.fstat(descriptor).st_size == 0:
+    if not stat.S_ISREG(found.st_mode):
+        raise AudioUnreadableError("a pipe or device, not a file", name=name)
+    if found.st_size == 0:
         raise AudioEmptyError("a file of 0 bytes; its copy or download was interrupted", name=name)
 
 

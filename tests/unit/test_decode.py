@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import re
 import struct
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -166,6 +168,9 @@ def test_not_files(tmp_path: Path) -> None:
         probe(tmp_path)
     with pytest.raises(AudioUnreadableError, match="could not be opened"):
         probe(tmp_path / ("x" * 300))
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioUnreadableError, match="a pipe or device"):
+        probe(tmp_path / "pipe.wav")
 
 
 def test_an_mp3_without_a_frame_count_is_whole(tmp_path: Path) -> None:
@@ -285,6 +290,25 @@ def test_quiet_threads_overlap_and_leave_the_descriptor_as_it_was() -> None:
     for thread in threads:
         thread.join()
     assert os.fstat(2).st_ino == before.st_ino
+
+
+WORKER = """
+import logging, os, sys
+logging.basicConfig(stream=sys.stderr)
+from pipeline.audio.decode import quiet_decoders
+quiet_decoders()
+quiet_decoders()
+os.write(2, b"from a library\\n")
+print("from print", file=sys.stderr)
+logging.warning("from a log handler")
+"""
+
+
+def test_a_quiet_worker_still_speaks_for_itself() -> None:
+    done = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, text=True, check=True)
+    assert "from a library" not in done.stderr
+    assert "from print" in done.stderr
+    assert "from a log handler" in done.stderr
 
 
 def test_resample_and_fit() -> None:
