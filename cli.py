@@ -8,15 +8,18 @@ from collections.abc import Sequence
 import click
 
 from pipeline import __version__
+from pipeline.commands.data import data
+from pipeline.commands.evaluate import compare, evaluate, report
 from pipeline.commands.extract import extract
+from pipeline.commands.predict import predict
 from pipeline.commands.store import store
 from pipeline.errors import EastError
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
-    "Data": (),
+    "Data": (data,),
     "Stage one": (extract,),
     "Stores": (store,),
-    "Stage two": (),
+    "Stage two": (evaluate, compare, report, predict),
     "Lists": (),
 }
 

@@ -129,7 +129,7 @@ CHORALES = DatasetCard(
     licence="scores: public domain; sounds: rendered with banks under GPL-2.0, GPL-3.0 and free-use licences",
     citation=SCORES.citation,
     source="rendered from music21's corpus with TimGM6mb and Merlin; test-unseen with GeneralUser GS",
-    split_rule="by hymn: all settings of one melody or text are in one split; test-unseen repeats the test clips",
+    split_rule="by hymn: all settings of one melody are in one split; test-unseen repeats the test clips",
     can_build=True,
 )
 

@@ -1,0 +1,166 @@
+"""From what the user names to a clip table: a table, a dataset by name, or a folder of audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import layout, registry
+from pipeline.cards import DatasetCard
+from pipeline.datasets.own import table_from
+from pipeline.datasets.scan import fingerprint
+from pipeline.errors import ManifestError, SettingError, UnknownNameError
+from pipeline.events import Listener, Note, ignore
+from pipeline.manifest import ClipTable, read_table, require_valid, write_table
+
+__all__ = ["build_dataset", "list_made", "load", "make_own", "resolve"]
+
+
+def resolve(data: str, *, listener: Listener = ignore) -> tuple[ClipTable, Path]:
+    """The clip table that ``data`` names, and the file it is in; made first where that is possible.
+
+    Tried in this order: a ``.parquet`` or ``.csv`` file; a dataset with a card (built if it can be
+    and is not there); a folder of audio (its table is made, and made again when files came or
+    went); a dataset whose table is already under the home folder.
+
+    Raises:
+        UnknownNameError: none of these.
+        ManifestError: a table or folder that cannot be used.
+    """
+    path = Path(data)
+    if path.suffix.lower() in (".parquet", ".csv"):
+        return _from_file(path, listener)
+    cards = registry.datasets()
+    if data in cards:
+        return _from_card(cards[data], listener)
+    if path.is_dir():
+        inside = path / layout.table_path("x").name
+        return (read_table(inside), inside) if inside.is_file() else _from_source(path, listener)
+    if _is_name(data) and layout.table_path(data).is_file():
+        return read_table(layout.table_path(data)), layout.table_path(data)
+    if len(path.parts) > 1:
+        raise ManifestError(f"There is nothing at {data}. Give a folder of audio, a clip table, or a dataset's name.")
+    raise UnknownNameError("dataset, folder or clip table", data, {*cards, *list_made()})
+
+
+def load(data: str) -> tuple[ClipTable, Path]:
+    """A clip table that is there: a file, or a dataset by name. Nothing is made.
+
+    Raises:
+        ManifestError: no such table; the message says how to make it.
+    """
+    path = Path(data)
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        made = layout.table_path(data)
+        path = path / made.name if path.is_dir() and not (_is_name(data) and made.is_file()) else made
+    return read_table(path), path
+
+
+def build_dataset(name: str, *, folder: Path | None = None, listener: Listener = ignore) -> tuple[ClipTable, Path]:
+    """Make the table of a dataset that has a card, and its audio where the project can.
+
+    Args:
+        folder: where the user has the dataset, for those that are not made here.
+
+    Raises:
+        UnknownNameError: no such card.
+        SettingError: a folder is needed, or is given where none is.
+    """
+    card = registry.find_dataset(name)
+    if card.can_build and folder is not None:
+        raise SettingError(f"{name} is made here, below {layout.dataset_dir(name)}; leave the folder out.")
+    if not card.can_build and folder is None:
+        raise SettingError(_to_get(card))
+    place = layout.dataset_dir(name) if folder is None else folder
+    table = registry.builder(card)(card, place, listener=listener)
+    if not isinstance(table, ClipTable):
+        raise TypeError(f"{card.builder} must return a ClipTable, not {type(table).__name__}")
+    return _keep(table, layout.table_path(name), listener)
+
+
+def make_own(source: Path, *, listener: Listener = ignore, **settings: object) -> tuple[ClipTable, Path]:
+    """Clip table of the user's own audio, kept under the home folder; ``settings`` as :func:`table_from`.
+
+    Raises:
+        ManifestError: the name is taken by other audio.
+    """
+    table = table_from(source, listener=listener, **settings)  # type: ignore[arg-type]
+    path = layout.table_path(table.name)
+    if table.name in registry.datasets():
+        raise ManifestError(f"{table.name!r} is the name of a dataset of this project. Give another one with --name.")
+    if path.is_file():
+        _require_same_place(read_table(path), table.root, path)
+    return _keep(table, path, listener)
+
+
+def list_made() -> list[str]:
+    """Names of the datasets whose table is under the home folder."""
+    return sorted(path.parent.name for path in layout.home().glob(f"*/{layout.table_path('x').name}"))
+
+
+def _from_file(path: Path, listener: Listener) -> tuple[ClipTable, Path]:
+    if path.suffix.lower() == ".csv" and path.is_file() and not _is_clip_csv(path):
+        return _from_source(path, listener)
+    return read_table(path), path
+
+
+def _from_card(card: DatasetCard, listener: Listener) -> tuple[ClipTable, Path]:
+    path = layout.table_path(card.name)
+    if path.is_file():
+        return read_table(path), path
+    if not card.can_build:
+        raise ManifestError(_to_get(card))
+    listener(Note(f"{card.name} is not there yet; it is made now, below {path.parent}"))
+    return build_dataset(card.name, listener=listener)
+
+
+def _from_source(source: Path, listener: Listener) -> tuple[ClipTable, Path]:
+    """The table made of this folder or CSV before, or again with its settings if files came or went."""
+    name = source.resolve().stem if source.is_file() else source.resolve().name
+    path = layout.table_path(name)
+    if not path.is_file():
+        return make_own(source, listener=listener)
+    table = read_table(path)
+    made = dict(table.card.get("made", {}))
+    digest, _ = made.pop("files", ""), made.pop("source", "")
+    if not made or not digest:
+        raise ManifestError(
+            f"{path} is a table of something else than {source}. Use: east data from {source} --name NAME"
+        )
+    if source.is_dir():
+        _require_same_place(table, str(source), path)
+    if fingerprint(source) == digest:
+        return table, path
+    listener(Note(f"The files of {source} have changed since {path} was made; it is made again."))
+    return make_own(source, listener=listener, **made)
+
+
+def _require_same_place(table: ClipTable, root: str, path: Path) -> None:
+    if Path(table.root).resolve() != Path(root).resolve():
+        raise ManifestError(
+            f"{path} is there already, for the audio in {table.root}, not {root}. "
+            f"Give this one another name: east data from {root} --name NAME"
+        )
+
+
+def _keep(table: ClipTable, path: Path, listener: Listener) -> tuple[ClipTable, Path]:
+    require_valid(table)
+    write_table(table, path)
+    listener(Note(f"{path}: clip table of {len(table):,} clips"))
+    return read_table(path), path
+
+
+def _to_get(card: DatasetCard) -> str:
+    return (
+        f"{card.name} cannot be fetched by this program. Get it from {card.source} (licence: {card.licence}), "
+        f"then: east data build {card.name} --folder FOLDER"
+    )
+
+
+def _is_clip_csv(path: Path) -> bool:
+    with path.open("rb") as handle:
+        header = handle.readline().decode("utf-8", "replace")
+    return "duration_s" in header and "clip_id" in header
+
+
+def _is_name(data: str) -> bool:
+    return bool(data) and Path(data).name == data
