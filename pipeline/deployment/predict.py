@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from pipeline.audio.decode import AudioFile
 from pipeline.audio.samples import Samples
 from pipeline.deployment.tagger import Tagger, load_tagger
-from pipeline.errors import AudioError, AudioRangeError
+from pipeline.errors import AudioError, AudioRangeError, ClipsFailedError
+from pipeline.evaluation.runs import find_run
 from pipeline.events import ClipFailed, ClipShort, Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
+from pipeline.files import publish_bytes
 
 _TASK = "Tagging"
 _BATCH_CLIPS = 8
@@ -74,6 +77,34 @@ class Tags:
             "failures": [{"path": f.path, "kind": f.kind, "reason": f.reason} for f in self.failures],
         }
 
+    def to_text(self, k: int) -> str:
+        """Per file its ``k`` highest classes with scores; a star where the threshold is passed."""
+        lines = []
+        for file in self.files:
+            lines.append(
+                f"{file.path} ({file.duration_s:.1f} s, {file.n_clips} {'clip' if file.n_clips == 1 else 'clips'})"
+            )
+            for name, score, present in self.top(file, k):
+                lines.append(f"  {score:.3f}{' *' if present else '  '} {name}")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """:meth:`as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def require(self) -> None:
+        """Refuse to end well where a file failed.
+
+        Raises:
+            ClipsFailedError: naming how many and the first.
+        """
+        if self.failures:
+            first = self.failures[0]
+            raise ClipsFailedError(
+                f"{len(self.failures)} of {len(self.files) + len(self.failures)} files gave no tags; the first is "
+                f"{first.path}: {first.reason}"
+            )
+
     def to_csv(self) -> str:
         """One line per file: path, seconds, clips, then a column per class; failures have no scores."""
         out = io.StringIO()
@@ -121,6 +152,16 @@ def predict(run: Path, paths: Sequence[str], *, device: str = "cpu", listener: L
         listener(TaskAdvanced(_TASK, 1, Path(path).name))
     listener(TaskFinished(_TASK))
     return Tags(tagger.name, tagger.classes, tagger.thresholds, tagger.licence, tuple(files), tuple(failures))
+
+
+def predict_by_name(
+    run: str, paths: Sequence[str], *, csv_path: Path | None = None, device: str = "cpu", listener: Listener = ignore
+) -> Tags:
+    """As :func:`predict`, the run given as a folder or name; all scores also to a CSV if asked for."""
+    found = predict(find_run(run), paths, device=device, listener=listener)
+    if csv_path is not None:
+        publish_bytes(csv_path, found.to_csv().encode())
+    return found
 
 
 def tag_file(tagger: Tagger, path: str) -> FileTags:

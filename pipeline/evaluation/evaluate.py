@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pipeline.evaluation.bootstrap import LEVEL, N_RESAMPLES, Interval, draw, interval, resample
 from pipeline.evaluation.judge import JudgedSet, find_table, judge
 from pipeline.evaluation.metrics import OPENMIC_THRESHOLD
-from pipeline.evaluation.runs import Run, read_run, splits_of
+from pipeline.evaluation.runs import Run, find_run, read_run, splits_of
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publish_json
 
@@ -49,6 +49,18 @@ def evaluate(
     return found
 
 
+def evaluate_by_name(
+    names: Sequence[str], *, n_resamples: int = N_RESAMPLES, unit: str = "clip", listener: Listener = ignore
+) -> tuple[list[str], list[list[str]]]:
+    """As :func:`evaluate`, runs given as folders or names; a table of text: headings and rows."""
+    folders = [find_run(name) for name in names]
+    found = evaluate(folders, n_resamples=n_resamples, unit=cast(Unit, unit), listener=listener)
+    rows = [
+        [run, name, *_cells(values)] for run, metrics in found.items() for name, values in metrics["splits"].items()
+    ]
+    return ["run", "split", "clips", "mAP", "95 %", "ROC-AUC", "95 %", "F1", "accuracy"], rows
+
+
 def metrics_of(run: Run, *, n_resamples: int = N_RESAMPLES, seed: int = 0, unit: Unit = "clip") -> dict[str, Any]:
     """What ``metrics.json`` holds: settings of the bootstrap, and per split the numbers."""
     table = find_table(run)
@@ -77,3 +89,14 @@ def _numbers(run: Run, found: JudgedSet, n_resamples: int, seed: int, unit: Unit
 
 def _ends(found: Interval) -> list[float | None]:
     return [found.low, found.high]
+
+
+def _cells(values: dict[str, Any]) -> list[str]:
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    cells = [str(values["n_clips"])]
+    for name in ("map", "roc_auc"):
+        low, high = values[f"{name}_ci"]
+        cells += [number(values[name]), f"{number(low)} to {number(high)}"]
+    return [*cells, number(values["f1"]), number(values["accuracy"])]

@@ -7,12 +7,15 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import layout
 from pipeline.errors import RunError
 
 FORMAT_VERSION = 1
@@ -232,3 +235,22 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} cannot be read as arrays ({error}). Is it damaged? Train the run again.") from error
+
+
+def find_run(text: str) -> Path:
+    """Folder of a run given as a path, or by its name below any dataset.
+
+    Raises:
+        RunError: no such run, or several of that name.
+    """
+    if (Path(text) / "run.json").is_file() or len(Path(text).parts) != 1:
+        return Path(text)
+    found = sorted(layout.home().glob(f"*/runs/{escape(text)}/run.json"))
+    if len(found) == 1:
+        return found[0].parent
+    if found:
+        raise RunError(f"Run {text!r} is there {len(found)} times: {', '.join(str(path.parent) for path in found)}.")
+    names = [path.parent.name for path in layout.home().glob("*/runs/*/run.json")]
+    near = get_close_matches(text, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise RunError(f"There is no run {text!r}, neither as a folder nor below {layout.home()}/*/runs.{hint}")

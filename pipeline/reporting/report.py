@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -19,11 +20,11 @@ from pipeline.evaluation.complexity import measure
 from pipeline.evaluation.evaluate import Unit
 from pipeline.evaluation.judge import find_table
 from pipeline.evaluation.results import Comparison, Row
-from pipeline.evaluation.runs import Run, list_runs, read_history, read_run
+from pipeline.evaluation.runs import Run, find_run, list_runs, read_history, read_run
 from pipeline.events import Listener, Note, Warned, ignore
 from pipeline.files import publish_bytes, publish_json
 from pipeline.provenance import describe
-from pipeline.reporting import page, plots, tables
+from pipeline.reporting import page, plots, tables, words
 from pipeline.reporting.plots import Curves
 
 
@@ -34,6 +35,14 @@ class Report:
     comparison: Comparison
     folder: Path
     page: Path | None
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and rows of text."""
+        return list(tables.COLUMNS), tables.text_rows(self.comparison)
+
+    def headline(self) -> str:
+        """The main numbers in a sentence, and one more per test set."""
+        return "\n".join([words.headline(self.comparison), *words.details(self.comparison)])
 
 
 def report(
@@ -74,6 +83,30 @@ def report(
     html = page.render(compared, drawn, commands=_commands(compared, data), made=describe())
     publish_bytes(folder / "index.html", html.encode())
     return Report(compared, folder, folder / "index.html")
+
+
+def report_by_name(
+    names: Sequence[str],
+    *,
+    data: str = "",
+    out: Path | None = None,
+    with_page: bool = True,
+    baseline: str = "",
+    n_resamples: int = N_RESAMPLES,
+    unit: str = "clip",
+    listener: Listener = ignore,
+) -> Report:
+    """As :func:`report`, runs given as folders or names."""
+    return report(
+        folders=[find_run(name) for name in names],
+        data=data,
+        out=out,
+        with_page=with_page,
+        baseline=baseline,
+        n_resamples=n_resamples,
+        unit=cast(Unit, unit),
+        listener=listener,
+    )
 
 
 def compare_runs(

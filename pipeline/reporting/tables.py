@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 
 from pipeline.evaluation.results import Comparison, Row
-from pipeline.reporting.words import count, difference, ends, row_titles, set_title, spread
+from pipeline.reporting.words import count, difference, ends, row_titles, spread
 
 _CSV_PER_SET = ("map", "roc_auc", "f1", "accuracy")
 
 
-def columns(comparison: Comparison) -> list[str]:
-    """Headings: the row, then per set mAP, ROC-AUC and difference, then cost."""
-    many = len(comparison.sets) > 1
-    heads = ["row", "seeds"]
-    for name in comparison.sets:
-        where = f" ({set_title(name)})" if many else ""
-        heads += [f"mAP{where}", f"ROC-AUC{where}", f"difference{where}", "95 % interval"]
-    return [*heads, "parameters", "MACs per clip", "training"]
+COLUMNS = (
+    *("row", "seeds", "set", "mAP", "ROC-AUC", "difference", "95 % interval"),
+    *("parameters", "MACs per clip", "training"),
+)
 
 
 def text_rows(comparison: Comparison) -> list[list[str]]:
-    """Cells under :func:`columns`; ± is the standard deviation over seeds."""
+    """Cells under :data:`COLUMNS`, one line per row and set; ± is the standard deviation over seeds."""
     titles = row_titles(comparison.rows)
-    return [_cells(row, titles[row.group], comparison.sets) for row in comparison.rows]
+    return [
+        _cells(row, titles[row.group] if index == 0 else "", name)
+        for row in comparison.rows
+        for index, name in enumerate(comparison.sets)
+    ]
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -42,13 +41,14 @@ def to_csv(comparison: Comparison) -> str:
     return out.getvalue()
 
 
-def _cells(row: Row, title: str, sets: Sequence[str]) -> list[str]:
-    cells = [title, str(len(row.seeds))]
-    for name in sets:
-        found = row.sets[name]
-        interval = ends(found.difference_ci, sign=True) if found.difference else "–"
-        cells += [spread(found.map), spread(found.roc_auc), difference(found), interval]
-    return [*cells, count(row.runs[0].n_parameters), count(row.macs), f"{row.train_s:,.0f} s"]
+def _cells(row: Row, title: str, name: str) -> list[str]:
+    found = row.sets[name]
+    interval = ends(found.difference_ci, sign=True) if found.difference else "–"
+    numbers = [name, spread(found.map), spread(found.roc_auc), difference(found), interval]
+    if not title:
+        return ["", "", *numbers, "", "", ""]
+    cost = [count(row.runs[0].n_parameters), count(row.macs), f"{row.train_s:,.0f} s"]
+    return [title, str(len(row.seeds)), *numbers, *cost]
 
 
 def _csv_cells(row: Row, name: str) -> list[object]:
