@@ -111,7 +111,11 @@ class AudioFile:
             self._promise = read_promise(stream, Path(self._name).suffix.lower())
         self._source: Source | None = self._open()
         self._position = 0
-        self.info = self._describe(self._source)
+        try:
+            self.info = self._describe(self._source)
+        except AudioError:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
