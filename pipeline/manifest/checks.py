@@ -104,8 +104,9 @@ def _splits(table: ClipTable) -> Iterator[Problem]:
     if "train" not in names:
         yield Problem("no-train", f"No clip is in split 'train', only in {', '.join(names)}", 1)
     if table.labelled().any():
-        bare = [name for name in names if not table.labelled()[table.split == name].any()]
-        yield from _found("unlabelled-split", "A split has no labelled clip", strings(bare))
+        judging = [name for name in names if name == "valid" or name.startswith("test")]
+        bare = [name for name in judging if not table.labelled()[table.split == name].any()]
+        yield from _found("unlabelled-split", "A split that judges has no labelled clip", strings(bare))
     yield from _found("group", "A group lies in two splits (train, valid, test must not share one)", _torn(table))
 
 
