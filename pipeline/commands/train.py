@@ -1,0 +1,172 @@
+"""``east train`` and ``east probe``: stage two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from pipeline.commands.console import listening, show
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_SOURCES = (
+    click.option(
+        "--data", default="chorales", show_default=True, help="Name of a dataset, clip table, or folder of audio."
+    ),
+    click.option(
+        "--teacher",
+        default="",
+        help="Teachers whose stores are read, comma separated: musicnn, panns/frames, ...; none for no teacher.  "
+        "[default: the only teacher store there is]",
+    ),
+    click.option("--store", default="", help="Paths or URLs of teacher stores, comma separated, instead of --teacher."),
+    click.option(
+        "--labelled",
+        type=click.IntRange(1),
+        help="How many training clips keep their labels; the others count as unlabelled.  [default: all]",
+    ),
+    click.option(
+        "--probe",
+        default="ridge",
+        show_default=True,
+        help="Kind of the teacher's probe: ridge (calibrated), or logistic (C chosen by validation).",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of subset, weights, batches, masks."
+    ),
+    click.option("--name", default="", help="Name of the run's folder.  [default: made from the settings]"),
+    click.option("--group", default="", help="Row of the run in tables.  [default: its settings without the seed]"),
+    click.option(
+        "--memory-gb",
+        type=click.FloatRange(0),
+        default=0.0,
+        help="GiB that features may take; beyond it they are read in shuffled blocks.  [default: half of what is free]",
+    ),
+)
+
+
+def _sources(command: _F) -> _F:
+    for option in reversed(_SOURCES):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_sources
+@click.option("--student", default="cnn-small", show_default=True, help="Student; `east students` lists them.")
+@click.option("--mel", default="", help="Path or URL of the mel store.  [default: the student's, of the dataset]")
+@click.option(
+    "--loss",
+    default="kd",
+    show_default=True,
+    help="labels, kd, kd-labelled, dcor, cosine, east-final, east-all, east-cosine, east-kd or east-kd-all; "
+    "`east losses` explains them.",
+)
+@click.option(
+    "--lam",
+    type=float,
+    help="Weight of what the teacher says, 0 to 1; labels get the rest. High values of distance correlation harm "
+    "short schedules.  [default: the loss's: 0.9 for kd, else 0.5]",
+)
+@click.option("--tau", type=float, help="Temperature of distillation.  [default: 1 for kd, else 2]")
+@click.option("--stage", help="Student stage that a feature loss sees: final, 1, 2, 3 or all.  [default: the loss's]")
+@click.option("--align", help="How frames meet: repeat the coarser, or the time mean.  [default: repeat]")
+@click.option("--kd-share", type=float, help="Share of distillation beside a feature loss, 0 to 1.  [default: 0.3]")
+@click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Optimiser steps.")
+@click.option("--batch", type=click.IntRange(2), default=32, show_default=True, help="Clips per step.")
+@click.option(
+    "--labelled-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of the batch with labels, where unlabelled clips take part.",
+)
+@click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate, the peak with onecycle.")
+@click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Of AdamW (plateau: of Adam).")
+@click.option("--clip-norm", type=float, default=0.0, show_default=True, help="Largest gradient norm; 0: any.")
+@click.option("--schedule", default="onecycle", show_default=True, help="onecycle, plateau (the paper's) or constant.")
+@click.option("--specaugment/--no-specaugment", default=True, show_default=True, help="Mask bands of the input.")
+@click.option("--mixup/--no-mixup", default=False, show_default=True, help="Mix clips, labels and teachers in pairs.")
+@click.option(
+    "--validate-every", type=click.IntRange(0), default=0, help="Steps between validations.  [default: steps / 15]"
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Stop after so many validations without a better mAP; 0: never.",
+)
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps; what is taken is said."
+)
+@click.option("--precision", default="32-true", show_default=True, help="32-true, bf16-mixed or 16-mixed.")
+@click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads.  [default: PyTorch's choice]")
+def train(**options: Any) -> None:
+    """Train a student from stores alone: no teacher runs, no audio is read.
+
+    Reads the clip table, the student's mel store and the teacher's stores of a dataset. Writes
+    data/NAME/runs/RUN/: weights (safetensors), history.csv, predictions for validation and every
+    test split, teacher_scores.npz and run.json. The checkpoint with the best validation mAP is
+    kept. May be interrupted: the same command goes on from the last validation, and a run that is
+    complete is not run again.
+
+    \b
+    Examples:
+      east train --data chorales --teacher musicnn --labelled 200 --steps 700
+      east train --data chorales --loss labels --labelled 200 --steps 700
+      east train --data openmic --student cp-resnet --teacher panns/frames --loss east-kd \\
+          --lam 0.8 --batch 16 --schedule plateau --lr 1e-4 --weight-decay 1e-4 --clip-norm 1
+    """
+    from pipeline.distillation.settings import TrainSettings
+    from pipeline.distillation.trainer import train as run
+
+    settings = TrainSettings(**_split_lists(options))
+    with listening() as listener:
+        folder = run(settings, listener)
+    show(str(folder))
+
+
+@click.command()
+@_sources
+def probe(**options: Any) -> None:
+    """Fit a linear probe on a teacher's embeddings: what the teacher itself knows.
+
+    Reads the clip table and teacher stores of a dataset. Writes data/NAME/runs/RUN/ with
+    teacher_scores.npz (logits of every clip, by clip_id), predictions for validation and every
+    test split, and run.json.
+
+    \b
+    Example:
+      east probe --data chorales --teacher musicnn/pools,panns/clip --labelled 200
+    """
+    from pipeline.distillation.probing import probe as run
+    from pipeline.distillation.settings import ProbeSettings
+
+    settings = ProbeSettings(**_split_lists(options))
+    with listening() as listener:
+        folder = run(settings, listener)
+    show(str(folder))
+
+
+@click.command()
+def losses() -> None:
+    """List the losses of `east train --loss` with their defaults."""
+    from pipeline.commands.console import show_table
+    from pipeline.distillation.losses.settings import LOSSES
+
+    rows = [
+        [loss.name, f"{loss.lam:g}", f"{loss.tau:g}" if loss.kd else "", loss.feature, loss.clips, loss.summary]
+        for loss in LOSSES.values()
+    ]
+    show_table("", ["loss", "lam", "tau", "features", "clips", "what it is"], rows, numeric=(1, 2))
+
+
+def _split_lists(options: dict[str, Any]) -> dict[str, Any]:
+    """Comma-separated names become tuples."""
+    names = {
+        key: tuple(part.strip() for part in options[key].split(",") if part.strip()) for key in ("teacher", "store")
+    }
+    return options | names

@@ -1,0 +1,89 @@
+"""What ``run.json`` says of a run: its data, its stores, its licence, its row in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.distillation.batches import Answers
+from pipeline.distillation.licences import strictest
+from pipeline.distillation.preparation import TRAIN, Scored
+from pipeline.distillation.runfolder import describe_dataset, describe_store
+from pipeline.distillation.settings import ProbeSettings, TrainSettings
+from pipeline.distillation.students.contract import build_student, count_parameters
+from pipeline.manifest import ClipTable
+from pipeline.provenance import describe
+from pipeline.stores import StoreReader
+
+
+def describe_run(
+    settings: TrainSettings, table: ClipTable, mel: StoreReader, teachers: Sequence[StoreReader], answers: Answers
+) -> dict[str, Any]:
+    """What ``run.json`` says of a student before it is trained."""
+    n_labelled = int(answers.labelled.sum())
+    student = build_student(settings.student, n_classes=len(table.classes), n_mels=mel.meta.channels)
+    return _common(table, (mel, *teachers), settings.seed) | {
+        "kind": "student",
+        "group": settings.group or _group(settings, teachers, n_labelled),
+        "front_end": dict(mel.meta.card),
+        "n_parameters": count_parameters(student),
+        "n_labelled": n_labelled,
+        "n_unlabelled": len(answers.labelled) - n_labelled,
+    }
+
+
+def describe_probe(
+    settings: ProbeSettings, table: ClipTable, teachers: Sequence[StoreReader], used: ClipTable, scored: Scored
+) -> dict[str, Any]:
+    """What ``run.json`` says of a probe.
+
+    Args:
+        used: the clips that the teachers know, with the labels the probe could see.
+    """
+    train = used.select(used.split == TRAIN)
+    n_labelled = int(train.labelled().sum())
+    names = "+".join(store.meta.name for store in teachers)
+    labels = f"{n_labelled} labels" if settings.labelled else "all labels"
+    return _common(table, teachers, settings.seed) | {
+        "kind": "probe",
+        "group": settings.group or f"probe {settings.probe} {names} {labels}",
+        "front_end": {},
+        "n_parameters": scored.probe.n_parameters,
+        "n_labelled": n_labelled,
+        "n_unlabelled": len(train) - n_labelled,
+        "probe": scored.probe.about,
+    }
+
+
+def _common(table: ClipTable, stores: Sequence[StoreReader], seed: int) -> dict[str, Any]:
+    described = [describe_store(store) for store in stores]
+    dataset = describe_dataset(table)
+    covered = [(store["licence_weights"], f"weights of {store['extractor']}") for store in described]
+    return {
+        "seed": seed,
+        "dataset": dataset,
+        "stores": described,
+        "provenance": describe(),
+        "train_s": 0.0,
+        "best": {},
+        "licence": strictest([*covered, (dataset["licence"], f"data of {dataset['name']}")]),
+    }
+
+
+def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled: int) -> str:
+    """The row of a table that a run belongs to: its settings without the seed."""
+    usual = TrainSettings(data=settings.data)
+    names = "+".join(store.meta.name for store in teachers)
+    labels = f"{n_labelled} labels" if settings.labelled else "all labels"
+    changed = [
+        f"{name} {getattr(settings, name)}"
+        for name in ("lam", "tau", "stage", "align", "kd_share", "probe", "steps", "batch", "labelled_share", "lr",
+                     "weight_decay", "clip_norm", "schedule", "specaugment", "mixup", "patience", "precision")
+        if getattr(settings, name) != getattr(usual, name)
+    ]  # fmt: skip
+    return " ".join(part for part in (settings.student, settings.loss, names, labels, *changed) if part)
+
+
+def probe_outcome(scored: Scored | None) -> dict[str, Any]:
+    """What the probe chose, where one was fitted."""
+    return {} if scored is None else dict(scored.probe.about)

@@ -1,0 +1,146 @@
+"""The student and its loss as a Lightning module: one step, its guard, and the optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor
+
+from pipeline.distillation.augment import mixup, spec_augment
+from pipeline.distillation.batches import Batch
+from pipeline.distillation.losses.compose import compose
+from pipeline.distillation.losses.settings import LossSettings
+from pipeline.distillation.students.contract import Student
+from pipeline.errors import TrainingError
+
+PLATEAU_FACTOR = 0.2
+PLATEAU_PATIENCE = 5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a student is optimised and its input augmented; fields as in ``TrainSettings``."""
+
+    steps: int
+    lr: float
+    weight_decay: float
+    schedule: str
+    specaugment: bool
+    mixup: bool
+    seed: int
+
+
+class Distiller(lightning.LightningModule):
+    """Trains a student on batches of mels, labels, teacher scores and teacher frames.
+
+    Every random number of a step follows from the seed and the step, so that a run that goes on
+    from a checkpoint is the run that was never stopped.
+
+    Attributes:
+        history: one row per validation.
+        best: ``step`` and ``valid_map`` of the best validation so far.
+    """
+
+    def __init__(self, student: Student, loss: LossSettings, recipe: Recipe, task: str) -> None:
+        super().__init__()
+        self.student, self.loss, self.recipe, self.task = student, loss, recipe, task
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.spent_s = 0.0
+        self._sums: dict[str, Tensor] = {}
+        self._n_summed = 0
+        self._generator = torch.Generator()
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, or leave it where it is."""
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The total loss of one batch.
+
+        Raises:
+            TrainingError: a term of the loss is not a finite number.
+        """
+        seed = step_seed(self.recipe.seed, self.global_step)
+        torch.manual_seed(seed)  # dropout
+        batch = self._augmented(batch, self._generator.manual_seed(seed))
+        output = self.student(batch.mel.features, batch.mel.n_frames)
+        terms = compose(self.loss, batch.goal, output.logits, output.stages, self.task)
+        self._note(terms)
+        return terms["total"]
+
+    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        if self.recipe.mixup:
+            batch = mixup(batch, generator)
+        if self.recipe.specaugment:
+            batch = batch._replace(mel=spec_augment(batch.mel, generator))
+        return batch
+
+    def _note(self, terms: dict[str, Tensor]) -> None:
+        values = {name: term.detach() for name, term in terms.items()}
+        if not torch.isfinite(values["total"]):
+            wrong = ", ".join(f"{name} {float(value):g}" for name, value in values.items() if not value.isfinite())
+            raise TrainingError(
+                f"Step {self.global_step + 1}: the loss is not finite ({wrong}). Lower --lr (now {self.recipe.lr:g})"
+                f" or --lam (now {self.loss.lam:g}), and check the store with `east store verify`."
+            )
+        for name, value in values.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._n_summed += 1
+
+    def take_means(self) -> dict[str, float]:
+        """Mean of each term since this was last asked."""
+        means = {name: float(total) / self._n_summed for name, total in self._sums.items()}
+        self._sums, self._n_summed = {}, 0
+        return means
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with OneCycle, AdamW alone, or the paper's Adam that waits for plateaus."""
+        recipe = self.recipe
+        if recipe.schedule == "plateau":
+            adam = torch.optim.Adam(self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                adam, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
+            )
+            return adam
+        adamw = torch.optim.AdamW(self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        if recipe.schedule == "constant":
+            return adamw
+        cycle = torch.optim.lr_scheduler.OneCycleLR(adamw, recipe.lr, total_steps=recipe.steps + 1)
+        return {"optimizer": adamw, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def watch(self, valid_loss: float) -> None:
+        """Tell the plateau schedule how validation went."""
+        if self._plateau is not None:
+            self._plateau.step(valid_loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not know; plain numbers only."""
+        checkpoint["east"] = {"history": self.history, "best": self.best, "spent_s": self.spent_s}
+        if self._plateau is not None:
+            checkpoint["east"]["plateau"] = self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back."""
+        kept = checkpoint["east"]
+        self.history, self.best, self.spent_s = kept["history"], kept["best"], kept["spent_s"]
+        self._restored_plateau = kept.get("plateau")
+
+    def on_train_start(self) -> None:
+        """Schedules outside Lightning get their state back once they exist."""
+        state = getattr(self, "_restored_plateau", None)
+        if self._plateau is not None and state:
+            self._plateau.load_state_dict(state)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for one step of one run.
+
+    >>> step_seed(0, 1) != step_seed(1, 0)
+    True
+    """
+    return (seed * 1_000_003 + step * 7_919 + 17) % (1 << 63)

@@ -1,0 +1,184 @@
+"""From settings to everything a run trains on: splits, joined features, labels, teacher scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.distillation.batches import Answers
+from pipeline.distillation.features import Column, FeatureSet
+from pipeline.distillation.joining import ABSENT, StoreJoin, join_stores
+from pipeline.distillation.probe import Probe, clip_features, fit_probe
+from pipeline.distillation.sampling import choose_labelled
+from pipeline.errors import SettingError, StoreError, TrainingError
+from pipeline.events import Listener, Note, Warned
+from pipeline.manifest import ClipTable
+from pipeline.stores import StoreReader
+
+TRAIN, VALID = "train", "valid"
+_HELD_OUT = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The clips of one split that have what is needed, and where they lie in the stores."""
+
+    table: ClipTable
+    columns: tuple[Column, ...]
+
+    def features(self, budget_bytes: int) -> FeatureSet:
+        """The same, ready to be gathered."""
+        return FeatureSet(self.columns, budget_bytes=budget_bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A probe and its logits for every clip the teachers know."""
+
+    probe: Probe
+    clip_id: NDArray[np.object_]
+    logits: NDArray[np.float32]
+
+    def of(self, table: ClipTable) -> NDArray[np.float32]:
+        """Logits of a table's clips, NaN where there are none: [clips, classes]."""
+        where = {key: row for row, key in enumerate(self.clip_id.tolist())}
+        rows = np.array([where.get(key, ABSENT) for key in table.clip_id.tolist()], np.int64)
+        found = np.full((len(table), self.logits.shape[1]), np.nan, np.float32)
+        found[rows != ABSENT] = self.logits[rows[rows != ABSENT]]
+        return found
+
+
+def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
+    """The table's train, valid and test clips; without a valid split, 15 % of train is held out.
+
+    Clips of one group (a song, an artist) stay together.
+
+    Raises:
+        SettingError: there are no training clips, or no classes.
+    """
+    if not table.classes:
+        raise SettingError(f"{table.name!r} has no classes: there is nothing to learn.")
+    used = table.select(np.array([s in (TRAIN, VALID) or s.startswith("test") for s in table.split.tolist()], bool))
+    if not (used.split == TRAIN).any():
+        raise SettingError(
+            f"{table.name!r} has no clips in the split {TRAIN!r}, only {', '.join(table.splits()) or 'none at all'}. "
+            "Name the splits train, valid and test in its clip table."
+        )
+    if (used.split == VALID).any():
+        return used
+    held = _held_out(used)
+    listener(Note(f"{table.name} has no split {VALID!r}: {int(held.sum()):,} of its training clips are held out."))
+    return replace(used, split=np.where(held, VALID, used.split).astype(object))
+
+
+def _held_out(table: ClipTable) -> NDArray[np.bool_]:
+    train = np.asarray(table.split == TRAIN)
+    keys = np.where(table.group != "", table.group, table.clip_id)
+    groups = np.unique(keys[train].astype(str))
+    chosen = np.random.default_rng(1223).permutation(groups)[: max(1, round(_HELD_OUT * len(groups)))]
+    return np.asarray(train & np.isin(keys.astype(str), chosen))
+
+
+def hide_labels(table: ClipTable, labelled: int | None, seed: int) -> ClipTable:
+    """The same clips, of which only ``labelled`` training clips keep their labels.
+
+    Validation and test labels stay: validation chooses the checkpoint.
+    """
+    if labelled is None:
+        return table
+    train = np.flatnonzero(table.split == TRAIN)
+    kept = choose_labelled(table.labels[train], labelled, seed)
+    labels = table.labels.copy()
+    labels[train[~kept]] = -1
+    return replace(table, labels=labels)
+
+
+def join_splits(
+    table: ClipTable, stores: Sequence[StoreReader], *, required: int, listener: Listener
+) -> dict[str, Split]:
+    """Join every split; clips absent from the first ``required`` stores are dropped and counted.
+
+    Raises:
+        StoreError: a store and the table have (almost) nothing in common.
+    """
+    joins = join_stores(table.clip_id, stores)
+    for join in joins:
+        _report(join, listener)
+    keep = np.ones(len(table), bool)
+    for join in joins[:required]:
+        keep &= join.rows != ABSENT
+    if dropped := int((~keep).sum()):
+        listener(Warned(f"{dropped:,} of {len(table):,} clips are left out: their features are not there."))
+    splits: dict[str, Split] = {}
+    for name in table.splits():
+        rows = np.flatnonzero(keep & (table.split == name))
+        columns = tuple(Column(store, join.rows[rows]) for store, join in zip(stores, joins, strict=True))
+        splits[name] = Split(table.select(rows), columns)
+    for name in (TRAIN, VALID):
+        if not len(splits[name].table):
+            raise StoreError(f"No clip of the split {name!r} has features. Extract the stores for this clip table.")
+    return splits
+
+
+def _report(join: StoreJoin, listener: Listener) -> None:
+    found = int((join.rows != ABSENT).sum())
+    if not found:
+        raise StoreError(
+            f"{join.name} and the clip table have no clip in common: {join.sentence()}. Is it another dataset's store?"
+        )
+    if found < len(join.rows) or join.by_samples:
+        listener(Warned(join.sentence()))
+
+
+def score_clips(
+    kind: str, table: ClipTable, stores: Sequence[StoreReader], listener: Listener
+) -> tuple[Scored, ClipTable]:
+    """Fit the probe on the labelled training clips and score every clip that all teachers know.
+
+    Returns:
+        The scores, and the table of the clips that have them.
+    """
+    joins = join_stores(table.clip_id, stores)
+    features = clip_features([Column(store, join.rows) for store, join in zip(stores, joins, strict=True)])
+    train, valid = (np.flatnonzero(table.split == name) for name in (TRAIN, VALID))
+    probe = fit_probe(
+        kind, features[train], table.labels[train], table.task, valid=(features[valid], table.labels[valid])
+    )
+    there = np.isfinite(features).all(axis=1)
+    logits = probe.logits(features[there])
+    if not np.isfinite(logits).all():
+        raise TrainingError("The probe's scores are not finite. Does a teacher store hold damaged features?")
+    listener(Note(f"Probe: {_in_words(probe.about)}"))
+    return Scored(probe, table.clip_id[there], logits), table.select(np.flatnonzero(there))
+
+
+def _in_words(about: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in about.items()
+    )
+
+
+def training_answers(split: Split, loss_clips: str, scored: Scored | None) -> tuple[Split, Answers]:
+    """Labels and scores of the training clips; clips that could teach nothing are left out.
+
+    Args:
+        loss_clips: ``all`` keeps unlabelled clips that a teacher knows, ``labelled`` none.
+    """
+    labelled = split.table.labelled()
+    scores = None if scored is None else scored.of(split.table)
+    taught = np.zeros(len(labelled), bool)
+    if loss_clips == "all":
+        for column in split.columns[1:]:
+            taught |= column.rows != ABSENT
+        if scores is not None:
+            taught |= np.isfinite(scores).all(axis=1)
+    rows = np.flatnonzero(labelled | taught)
+    if not labelled.any():
+        raise TrainingError("No training clip has both features and a known label.")
+    columns = tuple(Column(column.store, column.rows[rows]) for column in split.columns)
+    table = split.table.select(rows)
+    return Split(table, columns), Answers(table.labels, None if scores is None else scores[rows])

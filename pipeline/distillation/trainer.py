@@ -1,0 +1,170 @@
+"""Use case: train one student from the stores alone, and leave a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline import registry
+from pipeline.datasets.resolve import load, resolve
+from pipeline.distillation.batches import Answers
+from pipeline.distillation.choosing import open_mel, open_teachers, resolve_device
+from pipeline.distillation.describing import describe_run, probe_outcome
+from pipeline.distillation.features import FeatureSet, memory_budget
+from pipeline.distillation.fitting import Lesson, fit
+from pipeline.distillation.judging import choose_thresholds, predict, probabilities
+from pipeline.distillation.objective import Distiller, Recipe
+from pipeline.distillation.preparation import (
+    TRAIN,
+    VALID,
+    Scored,
+    Split,
+    hide_labels,
+    join_splits,
+    score_clips,
+    training_answers,
+    used_splits,
+)
+from pipeline.distillation.runfolder import RunFolder
+from pipeline.distillation.settings import NO_TEACHER, TrainSettings
+from pipeline.distillation.students.contract import build_student, load_student, save_card
+from pipeline.errors import SettingError
+from pipeline.events import Listener, Note, ignore
+from pipeline.manifest import ClipTable
+from pipeline.stores import StoreReader
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """What a run reads, and where it writes."""
+
+    settings: TrainSettings
+    table: ClipTable
+    folder: RunFolder
+    mel: StoreReader
+    teachers: tuple[StoreReader, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """Joined clips by split, what the training clips should become, and the teacher's scores."""
+
+    splits: dict[str, Split]
+    features: dict[str, FeatureSet]
+    answers: Answers
+    scored: Scored | None
+
+
+def train(settings: TrainSettings, listener: Listener = ignore) -> Path:
+    """Train a student and return its run folder.
+
+    A run that is complete is not run again; one that was killed goes on from its last validation.
+
+    Raises:
+        SettingError, StoreError, TrainingError, RunError, ManifestError: see each one's message.
+    """
+    opened = _open(settings, listener)
+    try:
+        if opened.folder.state == "complete":
+            listener(Note(f"{opened.folder.path} is complete already: nothing to do."))
+        else:
+            _run(opened, listener)
+        return opened.folder.path
+    finally:
+        for store in (opened.mel, *opened.teachers):
+            store.close()
+
+
+def find_table(data: str, listener: Listener) -> ClipTable:
+    """The clip table: nothing is built for training, but a folder of audio may be named by its path."""
+    table, _ = resolve(data, listener=listener) if Path(data).is_dir() else load(data)
+    return table
+
+
+def _open(settings: TrainSettings, listener: Listener) -> _Opened:
+    table = find_table(settings.data, listener)
+    loss = settings.loss_settings()
+    none = settings.teacher == (NO_TEACHER,)
+    if none and loss.needs_teacher:
+        raise SettingError(f"The loss {loss.name!r} needs a teacher. Name one with --teacher, or use --loss labels.")
+    teachers: tuple[StoreReader, ...] = ()
+    if loss.needs_teacher:
+        teachers = open_teachers(settings.teacher, settings.store, table.name, table.clip_s, listener)
+    mel = open_mel(registry.find_student(settings.student), table.name, settings.mel, table.clip_s, listener)
+    config = settings.config() | {"teacher": [store.meta.name for store in teachers], "store": []}
+    facts = {
+        "table": table.digest(),
+        "stores": [[s.meta.fingerprint, s.meta.content_digest or s.meta.uuid] for s in (mel, *teachers)],
+    }
+    return _Opened(settings, table, RunFolder(table.name, settings.name, config, facts), mel, teachers)
+
+
+def _run(opened: _Opened, listener: Listener) -> None:
+    settings, folder = opened.settings, opened.folder
+    device = resolve_device(settings.device)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    material = _gather(opened, listener)
+    answers = material.answers
+    about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers)
+    folder.write(about, complete=False)
+    if material.scored is not None:
+        folder.write_teacher_scores(material.scored.clip_id, material.scored.logits)
+    module = _module(opened)
+    lesson = Lesson(material.features[TRAIN], answers, material.features[VALID], material.splits[VALID].table.labels)
+    fit(module, lesson, settings, folder, device=device, listener=listener)
+    _finish(opened, module, material, about)
+
+
+def _gather(opened: _Opened, listener: Listener) -> _Material:
+    """Hide labels, fit the probe, join the stores; only what the loss needs is read."""
+    settings, loss = opened.settings, opened.settings.loss_settings()
+    visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
+    scored = score_clips(settings.probe, visible, opened.teachers, listener)[0] if loss.uses_kd else None
+    stores = (opened.mel, *opened.teachers) if loss.uses_features else (opened.mel,)
+    splits = join_splits(visible, stores, required=1, listener=listener)
+    splits[TRAIN], answers = training_answers(splits[TRAIN], "all" if loss.uses_unlabelled else "labelled", scored)
+    for name in splits.keys() - {TRAIN}:
+        splits[name] = Split(splits[name].table, splits[name].columns[:1])
+    budget = memory_budget(settings.memory_gb)
+    return _Material(splits, {name: split.features(budget) for name, split in splits.items()}, answers, scored)
+
+
+def _module(opened: _Opened) -> Distiller:
+    settings = opened.settings
+    torch.manual_seed(settings.seed)
+    student = build_student(settings.student, n_classes=len(opened.table.classes), n_mels=opened.mel.meta.channels)
+    recipe = Recipe(**{field.name: getattr(settings, field.name) for field in fields(Recipe)})
+    return Distiller(student, settings.loss_settings(), recipe, opened.table.task)
+
+
+def _finish(opened: _Opened, module: Distiller, material: _Material, about: dict[str, Any]) -> None:
+    """Predictions of the best weights on every split but train, and the student's card."""
+    folder, table = opened.folder, opened.table
+    card: dict[str, Any] = {
+        "n_classes": len(table.classes),
+        "classes": list(table.classes),
+        "task": table.task,
+        "clip_s": table.clip_s,
+        "front_end": dict(opened.mel.meta.card),
+        "licence": about["licence"],
+        "thresholds": [],
+    }
+    save_card(folder.path, module.student, card)
+    student, _ = load_student(folder.path)
+    for name, split in material.splits.items():
+        if name == TRAIN or not len(split.table):
+            continue
+        logits = predict(student, material.features[name], Answers(split.table.labels), torch.device("cpu"))
+        scores = probabilities(logits, table.task)
+        folder.write_predictions(name, split.table, scores)
+        if name == VALID and table.task == "multi-label":
+            card["thresholds"] = choose_thresholds(scores, split.table.labels)
+    save_card(folder.path, module.student, card)
+    best = {"step": int(module.best["step"]), "valid_map": module.best["valid_map"]}
+    outcome = {"best": best, "train_s": round(module.spent_s, 3), "probe": probe_outcome(material.scored)}
+    folder.write(about | outcome, complete=True)
+    folder.checkpoint.unlink(missing_ok=True)

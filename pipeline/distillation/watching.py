@@ -1,0 +1,110 @@
+"""What happens between steps: progress, validation, the best weights, the checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import lightning.pytorch as lightning
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.distillation.features import FeatureSet
+from pipeline.distillation.judging import judge
+from pipeline.distillation.objective import Distiller
+from pipeline.distillation.runfolder import RunFolder
+from pipeline.distillation.students.contract import save_weights
+from pipeline.errors import TrainingError
+from pipeline.events import EpochDone, Listener, TaskAdvanced
+
+_TELL_EVERY_S = 0.5
+
+
+class Watcher(lightning.Callback):
+    """Validates every so many steps and at the end, keeps the best weights, tells the listener.
+
+    After each validation the folder holds all that is needed to go on from there.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        valid: FeatureSet,
+        labels: NDArray[np.int8],
+        *,
+        every: int,
+        patience: int,
+        steps_per_epoch: float,
+        listener: Listener,
+    ) -> None:
+        self.folder, self.valid, self.labels = folder, valid, labels
+        self.every, self.patience, self.steps_per_epoch = every, patience, steps_per_epoch
+        self.listener = listener
+        self._untold = 0
+        self._told_at = 0.0
+        self._started_at = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start the clock."""
+        self._started_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step; validate when it is time."""
+        assert isinstance(pl_module, Distiller)
+        step = trainer.global_step
+        self._untold += 1
+        last = step >= pl_module.recipe.steps
+        if step % self.every == 0 or last:
+            self._validate(trainer, pl_module, step)
+        if last or time.monotonic() - self._told_at > _TELL_EVERY_S:
+            self._tell(pl_module)
+
+    def _tell(self, module: Distiller) -> None:
+        detail = f"valid mAP {module.history[-1]['valid_map']:.3f}" if module.history else ""
+        self.listener(TaskAdvanced(self.folder.name, self._untold, detail))
+        self._untold, self._told_at = 0, time.monotonic()
+
+    def _validate(self, trainer: lightning.Trainer, module: Distiller, step: int) -> None:
+        means = module.take_means()
+        judged = judge(module.student, self.valid, self.labels, module.task, module.device)
+        if not math.isfinite(judged.map):
+            raise TrainingError("No class has both a positive and a negative validation label: nothing can be chosen.")
+        now = time.monotonic()
+        module.spent_s += now - self._started_at
+        self._started_at = now
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        values = {f"train_{name}": value for name, value in means.items()} | judged.values()
+        values |= {"lr": rate, "seconds": module.spent_s}
+        module.history.append({"step": step, "epoch": step / self.steps_per_epoch} | values)
+        module.watch(judged.loss)
+        if judged.map > module.best.get("valid_map", -1.0):
+            module.best = {"step": step, "valid_map": judged.map}
+            save_weights(self.folder.path, module.student)
+        self.folder.write_history(module.history)
+        trainer.save_checkpoint(self.folder.checkpoint)
+        self.listener(EpochDone(self.folder.name, int(step / self.steps_per_epoch), step, values))
+        if self.patience and self._stale(module) >= self.patience:
+            trainer.should_stop = True
+
+    def _stale(self, module: Distiller) -> int:
+        """Validations since the best one."""
+        return sum(row["step"] > module.best["step"] for row in module.history)
+
+
+def read_progress(folder: RunFolder) -> dict[str, Any]:
+    """The checkpoint of an unfinished run, loaded as plain tensors and numbers.
+
+    Raises:
+        TrainingError: it is damaged, or holds anything else.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(folder.checkpoint, map_location="cpu", weights_only=True)
+        return {"step": int(checkpoint["global_step"]), **checkpoint["east"]}
+    except Exception as error:
+        raise TrainingError(
+            f"{folder.checkpoint} cannot be read ({type(error).__name__}). Remove it: the run then starts again."
+        ) from error
