@@ -1,0 +1,1 @@
+"""PANNs: CNN14 trained on AudioSet (Kong et al. 2020)."""
