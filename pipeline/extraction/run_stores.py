@@ -19,8 +19,9 @@ from pipeline.extraction.settings import ExtractSettings
 from pipeline.extraction.task import load_extractor
 from pipeline.manifest import ClipTable
 from pipeline.stores import State, StoreMeta, StoreWriter
+from pipeline.stores.pending import pending_shards, preview
 from pipeline.stores.schema import Dtype, choose_sizes
-from pipeline.stores.writer import pending_shards, preview, target_of
+from pipeline.stores.target import target_of
 
 
 @dataclass

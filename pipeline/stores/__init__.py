@@ -4,7 +4,8 @@ from pipeline.stores.oneshot import write_store
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import ClipArrays, StoreReader
 from pipeline.stores.schema import State, StoreMeta, example_meta
-from pipeline.stores.writer import ShardTarget, StoreWriter
+from pipeline.stores.target import ShardTarget
+from pipeline.stores.writer import StoreWriter
 
 __all__ = [
     "ClipArrays",

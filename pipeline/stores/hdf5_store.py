@@ -6,8 +6,12 @@ is that of the Zarr store; root attributes are JSON texts, dimensions are named 
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -16,12 +20,15 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publishing
-from pipeline.stores.reader import ClipArrays, StoreReader, check_rows
+from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.schema import CLIP_ARRAYS, MAX_STRING, StoreMeta, parse_meta
+from pipeline.stores.views import ChunkViews
 
 _TEXT = h5py.string_dtype("utf-8")
 _DIMENSIONS = ("clip", "frame", "channel")
 _MAX_ATTRIBUTE = 1 << 24
+_READ_BYTES = 1 << 25
+_CHECKSUM_BYTES = 4
 
 
 def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Listener = ignore) -> None:
@@ -31,7 +38,7 @@ def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Liste
         source: any reader; its features are copied shard by shard.
         meta: root attributes to write.
     """
-    with publishing(path) as draft, h5py.File(draft, "w", libver=("v110", "v110")) as file:
+    with _disk_errors(), publishing(path) as draft, h5py.File(draft, "w", libver=("v110", "v110")) as file:
         for key, value in meta.attributes().items():
             file.attrs.create(key, json.dumps(value, sort_keys=True, ensure_ascii=False), dtype=_TEXT)
         _write_features(file, source, meta, listener)
@@ -45,6 +52,15 @@ def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Liste
             file[name].dims[0].label = "clip"
         for name, values in source.canaries().items():
             file.create_dataset(f"canary/{name}", data=values, fletcher32=True)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """h5py says of a full disk what it likes: OSError while writing, RuntimeError while closing."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"HDF5 could not write ({error})") from error
 
 
 def _write_features(file: h5py.File, source: StoreReader, meta: StoreMeta, listener: Listener) -> None:
@@ -70,18 +86,19 @@ class Hdf5Reader(StoreReader):
         file = self._open()
         self.meta = parse_meta(_attributes(file, path), path)
         self.arrays = _read_small(file, path, self.meta.frames)
-        features = file.get("features")
-        if not isinstance(features, h5py.Dataset) or features.shape != self.shape or features.dtype != self.dtype:
+        features = _dataset(file, "features", path)
+        if features.shape != self.shape or features.dtype != self.dtype:
             raise StoreError(f"{path}: features are not {self.dtype} {self.shape} as promised: damaged or forged.")
-        if features.external or features.is_virtual:
-            raise StoreError(f"{path}: features lie in other files; such links are not followed.")
-        self._chunk = features.chunks[0] if features.chunks else len(self)
+        self._chunk = features.chunks[0] if features.chunks else max(1, len(self))
+        self._most_rows = max(self._chunk, _READ_BYTES // self.meta.clip_bytes)
+        self._map = _map_file(path) if _is_plain(features, self._chunk) else None
+        self._views = ChunkViews(-(-len(self) // self._chunk), self._chunk, self._load)
 
     def _open(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():
             try:
                 self._file = h5py.File(self.path, "r", locking=False)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 raise StoreError(
                     f"{self.path} cannot be opened as HDF5 ({error}): not HDF5, or cut short. Extract it again."
                 ) from error
@@ -91,59 +108,113 @@ class Hdf5Reader(StoreReader):
     def read(self, rows: np.ndarray) -> np.ndarray:
         """See :meth:`StoreReader.read`."""
         rows = check_rows(rows, len(self))
-        features = self._open()["features"]
         out = np.empty((len(rows), self.meta.frames, self.meta.channels), self.dtype)
-        chunk = rows // self._chunk
-        order = np.argsort(chunk, kind="stable")
-        for places in np.split(order, np.flatnonzero(np.diff(chunk[order]) > 1) + 1):
-            if not len(places):
-                continue
+        if self._map is not None:
+            self._views.gather(rows, out)
+            return out
+        for places in self._runs(rows):
             first, last = int(rows[places].min()), int(rows[places].max())
-            try:
-                out[places] = features[first : last + 1][rows[places] - first]
-            except OSError as error:
-                raise StoreError(f"{self.path}: rows {first} to {last} are damaged: {error}") from error
+            out[places] = self._read_rows(first, last + 1)[rows[places] - first]
         return out
+
+    def _read_rows(self, first: int, stop: int) -> np.ndarray:
+        try:
+            return np.asarray(self._open()["features"][first:stop])
+        except OSError as error:
+            raise StoreError(f"{self.path}: rows {first} to {stop - 1} are damaged: {error}") from error
+
+    def _load(self, number: int) -> np.ndarray:
+        """One chunk where it lies in the file, after HDF5 itself has read it and verified its checksum."""
+        first = number * self._chunk
+        content = self._read_rows(first, min(first + self._chunk, len(self)))
+        shape = (self._chunk, self.meta.frames, self.meta.channels)
+        where = self._open()["features"].id.get_chunk_info_by_coord((first, 0, 0))
+        n = self._chunk * self.meta.clip_bytes
+        if self._map is None or where.byte_offset is None or where.filter_mask or where.size != n + _CHECKSUM_BYTES:
+            return content
+        view = np.frombuffer(self._map, self.dtype, n // self.dtype.itemsize, where.byte_offset).reshape(shape)
+        return view if view[: len(content)].tobytes() == content.tobytes() else content
+
+    def _runs(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Places of rows that lie in neighbouring chunks and are read at once, in bounded memory."""
+        order = np.argsort(rows, kind="stable")
+        chunk, block = rows[order] // self._chunk, rows[order] // self._most_rows
+        cuts = np.flatnonzero((np.diff(chunk) > 1) | (np.diff(block) > 0)) + 1
+        return (places for places in np.split(order, cuts) if len(places))
 
     def canaries(self) -> dict[str, np.ndarray]:
         """See :meth:`StoreReader.canaries`."""
         folder = self._open().get("canary")
         if not isinstance(folder, h5py.Group):
             return {}
-        return {name: np.asarray(value[...]) for name, value in folder.items() if isinstance(value, h5py.Dataset)}
+        found = {name: _dataset(folder, name, self.path) for name in folder}
+        require_small(self.path, sum(int(dataset.nbytes) for dataset in found.values()))
+        try:
+            return {name: np.asarray(dataset[...]) for name, dataset in found.items()}
+        except (OSError, TypeError, ValueError) as error:
+            raise StoreError(f"{self.path}: the canaries are damaged: {error}") from error
 
     def close(self) -> None:
         """Close the file."""
+        self._views.forget(0, len(self))
         if self._file is not None and self._process == os.getpid():
             self._file.close()
         self._file = None
 
 
+def _is_plain(features: h5py.Dataset, chunk_clips: int) -> bool:
+    """Whether chunks lie in the file as they are, each followed by its checksum."""
+    whole = features.chunks == (chunk_clips, *features.shape[1:]) and features.shape[0] > 0
+    bare = features.compression is None and not features.shuffle and features.scaleoffset is None
+    return bool(whole and bare and features.fletcher32 and features.dtype.newbyteorder("<") == features.dtype)
+
+
+def _map_file(path: str) -> mmap.mmap:
+    with Path(path).open("rb") as handle:
+        return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+
+
 def _attributes(file: h5py.File, where: str) -> dict[str, object]:
     found = {}
     for key in file.attrs:
-        text = file.attrs[key]
-        if not isinstance(text, str) or len(text) > _MAX_ATTRIBUTE:
-            continue
         try:
-            found[key] = json.loads(text)
-        except ValueError as error:
+            text = file.attrs[key]
+            if isinstance(text, str) and len(text) <= _MAX_ATTRIBUTE:
+                found[key] = json.loads(text)
+        except (OSError, TypeError, ValueError, RecursionError) as error:
             raise StoreError(f"{where}: the root attribute {key!r} is not JSON: {error}") from error
     return found
+
+
+def _dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
+    """A dataset that lies in this file itself; links to others are not followed.
+
+    Raises:
+        StoreError: there is none.
+    """
+    try:
+        own = isinstance(group.get(name, getlink=True), h5py.HardLink)
+        dataset = group[name] if own else None
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise StoreError(f"{where}: {name!r} is damaged: {error}") from error
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise StoreError(f"{where} has no usable array {name!r}: damaged, or not a store of ours.")
+    return dataset
 
 
 def _read_small(file: h5py.File, where: str, frames: int) -> ClipArrays:
     made: dict[str, np.ndarray] = {}
     for name, (shape, kind) in CLIP_ARRAYS.items():
-        dataset = file.get(name)
-        if not isinstance(dataset, h5py.Dataset) or dataset.shape[1:] != shape or dataset.is_virtual:
-            raise StoreError(f"{where} has no usable array {name!r}: damaged, or not a store of ours.")
+        dataset = _dataset(file, name, where)
+        if len(dataset.shape) != 1 + len(shape) or dataset.shape[1:] != shape:
+            raise StoreError(f"{where}: {name} has shape {dataset.shape}, expected (clips, {shape}).")
+        require_plausible(where, len(dataset), dataset.id.get_storage_size())
         try:
             if kind is str:
-                made[name] = np.array([_text(value) for value in dataset[...]], object)
+                made[name] = np.array([_text(value) for value in dataset[...].tolist()], object)
             else:
                 made[name] = np.asarray(dataset[...]).astype(kind, copy=False)
-        except (OSError, UnicodeDecodeError, TypeError) as error:
+        except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise StoreError(f"{where}: {name} is damaged: {error}") from error
     arrays = ClipArrays(**made)
     arrays.check(where, frames)

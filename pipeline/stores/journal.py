@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.stores.schema import DIGEST_BYTES, State
 
 #: Beside the shards: zarr warns of foreign files in groups, never in the folder of an array.
 JOURNAL = "features/journal.jsonl"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +91,11 @@ def parse_line(line: str) -> ShardRecord:
             failure=tuple(str(texts.get(str(row), "")) for row in range(len(state))),
             **digests,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(f"a line of the journal is damaged ({error})") from error
     lengths = {len(record.n_frames), len(state), *(len(digest) for digest in digests.values())}
-    if len(lengths) != 1 or not np.isin(state, [State.DONE, State.FAILED]).all():
+    whole = len(lengths) == 1 and record.first_row >= 0 and _SHA256.fullmatch(record.sha256)
+    if not whole or not np.isin(state, [State.DONE, State.FAILED]).all():
         raise StoreError("a line of the journal contradicts itself")
     return record
 

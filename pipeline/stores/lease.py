@@ -7,6 +7,7 @@ without a heartbeat.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -55,6 +56,18 @@ class Lease:
         if self._holder().get("owner") == self.owner:
             self.path.unlink(missing_ok=True)
 
+    def require_held(self) -> None:
+        """Refuse to go on when another writer took over, which happens after a long sleep of this one.
+
+        Raises:
+            StoreBusyError: the lease is not this one's any more.
+        """
+        if self._holder().get("owner") != self.owner:
+            raise StoreBusyError(
+                f"{self.folder.name} was taken over by another writer while this process did not run for more than "
+                f"{STALE_S:.0f} s (a sleeping machine, perhaps). This one stops; what it had finished is kept."
+            )
+
     def _claim(self) -> bool:
         try:
             handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -73,7 +86,7 @@ class Lease:
             return
         here = holder.get("machine") == _machine()
         if (here and not _alive(holder.get("process"))) or silent_s > STALE_S:
-            self.path.unlink(missing_ok=True)
+            self._remove(holder)
             return
         who = f"process {holder.get('process')} on this machine" if here else "a process on another machine"
         raise StoreBusyError(
@@ -81,12 +94,23 @@ class Lease:
             f"stop it; a lease of another machine counts as stale after {STALE_S:.0f} s without a heartbeat."
         )
 
-    def _holder(self) -> dict[str, object]:
+    def _remove(self, stale: dict[str, object]) -> None:
+        """Take a stale lease away; put it back if another writer replaced it in the meantime."""
+        aside = self.path.with_name(f".lease.{self.owner}.tmp")
         try:
-            value = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return value if isinstance(value, dict) else {}
+            self.path.rename(aside)
+        except FileNotFoundError:
+            return
+        try:
+            if _read(aside).get("owner") != stale.get("owner"):
+                os.link(aside, self.path)
+        except FileExistsError:
+            pass
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def _holder(self) -> dict[str, object]:
+        return _read(self.path)
 
     def _beat(self) -> None:
         while not self._stop.wait(self.heartbeat_s):
@@ -96,10 +120,20 @@ class Lease:
                 return
 
 
+def _read(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _machine() -> str:
-    """A digest that tells machines (and reboots) apart and says nothing about them."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    text = platform.node() + (boot.read_text() if boot.exists() else "")
+    """A digest that tells machines, reboots and containers apart and says nothing about them."""
+    text = platform.node()
+    with contextlib.suppress(OSError):
+        text += Path("/proc/sys/kernel/random/boot_id").read_text()
+        text += str(Path("/proc/self/ns/pid").readlink())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

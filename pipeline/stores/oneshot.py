@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.stores.schema import DIGEST_BYTES, State, StoreMeta
+from pipeline.stores.target import working_path
 from pipeline.stores.writer import StoreWriter
 
 
@@ -40,7 +41,8 @@ def write_store(
     empty = np.zeros((n, DIGEST_BYTES), np.uint8)
     samples = empty if samples_digest is None else samples_digest
     files = empty if file_digest is None else file_digest
-    fresh = not path.exists()
+    work = working_path(path)
+    fresh = not path.exists() and not work.exists()
     try:
         with StoreWriter(path, meta, ids, make_canaries=dict) as writer:
             target = writer.target
@@ -61,5 +63,5 @@ def write_store(
             return writer.finish({})
     except BaseException:
         if fresh:
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
         raise

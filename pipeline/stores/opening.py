@@ -7,9 +7,8 @@ from pathlib import Path
 from pipeline.errors import StoreError
 from pipeline.stores.hdf5_store import Hdf5Reader
 from pipeline.stores.reader import StoreReader
-from pipeline.stores.zarr_store import ZarrReader
-
-_HDF5_SUFFIXES = (".h5", ".hdf5")
+from pipeline.stores.schema import HDF5_SUFFIXES
+from pipeline.stores.zarr_reader import ZarrReader
 
 
 def open_store(path: str | Path) -> StoreReader:
@@ -21,7 +20,7 @@ def open_store(path: str | Path) -> StoreReader:
     text = str(path)
     if "://" not in text and not Path(text).exists():
         raise StoreError(f"There is no store at {text}.")
-    if text.endswith(_HDF5_SUFFIXES):
+    if text.endswith(HDF5_SUFFIXES):
         if "://" in text:
             raise StoreError(
                 f"{text}: HDF5 stores are read from a disk only. Fetch the file first, or share it as Zarr."

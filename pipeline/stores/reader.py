@@ -10,7 +10,9 @@ from types import TracebackType
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.stores.schema import CLIP_ARRAYS, MAX_STRING, State, StoreMeta
+from pipeline.stores.schema import CLIP_ARRAYS, MAX_CANARY_BYTES, MAX_CLIPS, MAX_STRING, State, StoreMeta
+
+_MOST_COMPRESSED = 1000
 
 
 @dataclass(eq=False)
@@ -76,6 +78,10 @@ class StoreReader(ABC):
 
     def __len__(self) -> int:
         return len(self.arrays.clip_id)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Sent to another process, it is opened there anew."""
+        return type(self), (self.path,)
 
     def __enter__(self) -> StoreReader:
         return self
@@ -154,3 +160,24 @@ def check_rows(rows: np.ndarray, n_clips: int) -> np.ndarray:
     if rows.ndim != 1 or (len(rows) and (rows.min() < 0 or rows.max() >= n_clips)):
         raise IndexError(f"rows must be a 1-d array within 0..{n_clips - 1}")
     return rows
+
+
+def require_plausible(where: str, n_clips: int, id_bytes: int | None) -> None:
+    """Refuse a clip count that no honest store has, before anything of that size is allocated.
+
+    Raises:
+        StoreError: more clips than the limit, or than the bytes of their ids allow.
+    """
+    most = MAX_CLIPS if id_bytes is None else min(MAX_CLIPS, id_bytes * _MOST_COMPRESSED)
+    if n_clips > most:
+        raise StoreError(f"{where} claims {n_clips:,} clips, but holds ids for at most {most:,}: damaged or forged.")
+
+
+def require_small(where: str, n_bytes: int) -> None:
+    """Refuse canaries that are not small.
+
+    Raises:
+        StoreError: they would take more memory than allowed.
+    """
+    if n_bytes > MAX_CANARY_BYTES:
+        raise StoreError(f"{where}: canaries of {n_bytes:,} bytes, at most {MAX_CANARY_BYTES:,} are read: forged.")

@@ -25,7 +25,10 @@ DIGEST_BYTES = 32
 MAX_AXIS = 1 << 40
 MAX_CLIP_BYTES = 1 << 32
 MAX_STRING = 1 << 16
+MAX_CLIPS = 1 << 27
+MAX_CANARY_BYTES = 1 << 28
 RESAMPLER = "soxr-HQ"
+HDF5_SUFFIXES = (".h5", ".hdf5")
 Dtype = Literal["float16", "float32"]
 
 #: Arrays along the clip axis, with the shape beyond it and the type; ``str`` is variable UTF-8.

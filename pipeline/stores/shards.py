@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.files import publishing
+from pipeline.stores.views import zeros
 
 _ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
 _CRC_BYTES = 4
@@ -60,16 +61,42 @@ def write_shard(path: Path, features: np.ndarray, *, chunk_clips: int, shard_cli
 
 
 class MappedShard:
-    """Rows of one shard by memory map; each chunk's checksum is verified on first touch."""
+    """Chunks of one shard by memory map; each one's checksum is verified on first touch.
 
-    def __init__(self, path: Path, *, chunk_shape: tuple[int, int, int], shard_clips: int, dtype: np.dtype) -> None:
-        self.path, self.chunk_shape, self.dtype = path, chunk_shape, dtype
+    Args:
+        verified: one flag per chunk, shared by the maps of a shard that come and go.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        chunk_shape: tuple[int, int, int],
+        shard_clips: int,
+        dtype: np.dtype,
+        verified: np.ndarray | None = None,
+    ) -> None:
+        self.path, self.chunk_shape = path, chunk_shape
+        self.dtype = dtype.newbyteorder("<")
         self._chunks = shard_clips // chunk_shape[0]
         self._content_bytes = int(np.prod(chunk_shape)) * dtype.itemsize
         self._map = self._open()
         self._offsets = self._read_index()
-        self._verified = np.zeros(self._chunks, bool)
-        self._rows = self._row_view()
+        self._verified = np.zeros(self._chunks, bool) if verified is None else verified
+
+    def chunk(self, number: int) -> np.ndarray:
+        """A view of one chunk, [clips, frames, channels]; zeros where it was never written.
+
+        Raises:
+            StoreError: its checksum is wrong; its number and rows are named.
+        """
+        if self._offsets[number] == _ABSENT:
+            return zeros(self.chunk_shape, self.dtype)
+        if not self._verified[number]:
+            self._verify(number)
+            self._verified[number] = True
+        start, n = int(self._offsets[number]), int(np.prod(self.chunk_shape))
+        return np.frombuffer(self._map, self.dtype, count=n, offset=start).reshape(self.chunk_shape)
 
     def _open(self) -> mmap.mmap:
         with self.path.open("rb") as handle:
@@ -92,50 +119,16 @@ class MappedShard:
                 raise StoreError(f"{self.path.name}: chunk {number} lies outside the shard: damaged or forged.")
         return np.ascontiguousarray(index[:, 0])
 
-    def _row_view(self) -> np.ndarray | None:
-        """All rows as one strided view where the chunks stand in order, as ours do."""
-        stride = self._content_bytes + _CRC_BYTES
-        present = int((self._offsets != _ABSENT).sum())
-        if not np.array_equal(self._offsets[:present], np.arange(present, dtype=np.uint64) * stride):
-            return None
-        whole = np.frombuffer(self._map, np.uint8, count=present * stride).reshape(present, stride)
-        return whole[:, : self._content_bytes]
-
-    def gather(self, rows: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
-        """Copy rows of this shard to ``out[places]``.
-
-        Raises:
-            StoreError: a chunk's checksum is wrong; its number and clips are named.
-        """
-        chunk, inside = np.divmod(rows, self.chunk_shape[0])
-        for number in np.unique(chunk[~self._verified[chunk]]):
-            self._verify(int(number))
-        for number, row, place in zip(chunk.tolist(), inside.tolist(), places.tolist(), strict=True):
-            if self._offsets[number] == _ABSENT:
-                out[place] = 0
-            else:
-                out[place] = self._chunk(number)[row]
-
-    def _chunk(self, number: int) -> np.ndarray:
-        if self._rows is not None:
-            rows: np.ndarray = self._rows[number].view(self.dtype).reshape(self.chunk_shape)
-            return rows
-        start = int(self._offsets[number])
-        n = int(np.prod(self.chunk_shape))
-        return np.frombuffer(self._map, self.dtype, count=n, offset=start).reshape(self.chunk_shape)
-
     def _verify(self, number: int) -> None:
-        if self._offsets[number] != _ABSENT:
-            start = int(self._offsets[number])
-            stop = start + self._content_bytes
-            if _crc(self._map[start:stop]) != self._map[stop : stop + _CRC_BYTES]:
-                first = number * self.chunk_shape[0]
-                raise StoreError(
-                    f"{self.path.name}: the checksum of chunk {number} (rows {first} to "
-                    f"{first + self.chunk_shape[0] - 1} of the shard) is wrong: the file is damaged. "
-                    "Extract the store again, or fetch it again from where it came."
-                )
-        self._verified[number] = True
+        start = int(self._offsets[number])
+        stop = start + self._content_bytes
+        if _crc(self._map[start:stop]) != self._map[stop : stop + _CRC_BYTES]:
+            first = number * self.chunk_shape[0]
+            raise StoreError(
+                f"{self.path.name}: the checksum of chunk {number} (rows {first} to "
+                f"{first + self.chunk_shape[0] - 1} of the shard) is wrong: the file is damaged. "
+                "Extract the store again, or fetch it again from where it came."
+            )
 
 
 def _crc(content: bytes) -> bytes:

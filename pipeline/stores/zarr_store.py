@@ -1,4 +1,4 @@
-"""The store in Zarr v3: making it, filling the small arrays, reading it."""
+"""Writing the store in Zarr v3: making it, filling the small arrays, publishing the root."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from pipeline.errors import StoreError
 from pipeline.files import publish_bytes, sync
-from pipeline.stores.journal import read_journal
-from pipeline.stores.reader import ClipArrays, StoreReader, check_rows
-from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, parse_meta
-from pipeline.stores.shards import MappedShard, shard_key
+from pipeline.stores.reader import ClipArrays
+from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta
 
 FEATURES = "features"
 CANARY = "canary"
@@ -32,25 +32,41 @@ def create_zarr(path: Path, meta: StoreMeta, arrays: ClipArrays, canaries: dict[
     Raises:
         StoreError: something is at ``path`` already.
     """
+    with creating(path) as draft:
+        fill_new(draft, meta, arrays, canaries)
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """Give a folder beside ``path`` to be filled; on success it is synced and renamed into place.
+
+    Raises:
+        StoreError: something is at ``path`` already.
+    """
     if path.exists():
         raise StoreError(f"{path} is there already; nothing is overwritten. Remove it, or name another path.")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
-        group = zarr.open_group(draft, mode="w-", zarr_format=3, attributes=meta.attributes())
-        _create_features(group, meta, len(arrays.clip_id))
-        for name in CLIP_ARRAYS:
-            _create_small(group, name, getattr(arrays, name))
-        if canaries:
-            folder = group.create_group(CANARY)
-            for name, value in canaries.items():
-                _create_canary(folder, name, value)
+        yield draft
         _sync_tree(draft)
         draft.rename(path)
         sync(path.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def fill_new(folder: Path, meta: StoreMeta, arrays: ClipArrays, canaries: Mapping[str, np.ndarray]) -> None:
+    """Attributes, small arrays and canaries of a new store; ``features`` is made, but not filled."""
+    group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes=meta.attributes())
+    _create_features(group, meta, len(arrays.clip_id))
+    for name in CLIP_ARRAYS:
+        _create_small(group, name, getattr(arrays, name))
+    if canaries:
+        canary = group.create_group(CANARY)
+        for name, value in canaries.items():
+            _create_canary(canary, name, value)
 
 
 def _create_features(group: zarr.Group, meta: StoreMeta, n_clips: int) -> None:
@@ -101,20 +117,25 @@ def _create_canary(folder: zarr.Group, name: str, value: np.ndarray) -> None:
 def replace_small_arrays(path: Path, arrays: ClipArrays, meta: StoreMeta) -> None:
     """Write the small arrays anew, growing the clip axis where needed; features are not touched.
 
-    Safe to repeat: until the journal is cleared, a killed fold is simply done again.
+    May be killed at any point and done again: until the journal is cleared its records stand; what
+    is to be made again is marked so (``state``) before the rest of it changes; and ``clip_id``,
+    which says how many clips there are, grows after all the others.
     """
     group = zarr.open_group(path, mode="r+")
-    n = len(arrays.clip_id)
-    for name in CLIP_ARRAYS:
-        array = _array(group, name, str(path))
+    features, n = find_array(group, FEATURES, str(path)), len(arrays.clip_id)
+    if features.shape[0] != n:
+        features.resize((n, meta.frames, meta.channels))
+        _sync_tree(path / FEATURES, files_only=("zarr.json",))
+    for name in sorted(CLIP_ARRAYS, key=_fold_order):
+        array = find_array(group, name, str(path))
         if array.shape[0] != n:
             array.resize((n, *array.shape[1:]))
         array[...] = getattr(arrays, name)
         _sync_tree(path / name)
-    features = _array(group, FEATURES, str(path))
-    if features.shape[0] != n:
-        features.resize((n, meta.frames, meta.channels))
-        _sync_tree(path / FEATURES, files_only=("zarr.json",))
+
+
+def _fold_order(name: str) -> int:
+    return {"state": 0, "clip_id": 2}.get(name, 1)
 
 
 def root_document(path: Path, meta: StoreMeta) -> bytes:
@@ -137,143 +158,18 @@ def _sync_tree(folder: Path, files_only: tuple[str, ...] = ()) -> None:
         sync(Path(base))
 
 
-def _array(group: zarr.Group, name: str, where: str) -> zarr.Array[Any]:
+def find_array(group: zarr.Group, name: str, where: str) -> zarr.Array[Any]:
+    """An array of a store.
+
+    Raises:
+        StoreError: it is not there, or its metadata are damaged.
+    """
     try:
         array = group[name]
     except KeyError:
         array = None
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise StoreError(f"{where}: the metadata of {name!r} are damaged: {error}") from error
     if not isinstance(array, zarr.Array):
         raise StoreError(f"{where} has no array {name!r}: damaged, half copied, or not a store of ours.")
     return array
-
-
-def open_group(path: str) -> tuple[zarr.Group, StoreMeta]:
-    """Open the root of a local or remote Zarr store and read its attributes.
-
-    Raises:
-        StoreError: there is no store there, or it is not ours.
-    """
-    try:
-        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, OSError) as error:
-        raise StoreError(f"{path} cannot be opened as a Zarr v3 store: {error}") from error
-    return group, parse_meta(group.attrs.asdict(), path)
-
-
-def read_small_arrays(group: zarr.Group, where: str, frames: int) -> ClipArrays:
-    """The small arrays as they are in the store, checked."""
-    made: dict[str, np.ndarray] = {}
-    for name, (shape, kind) in CLIP_ARRAYS.items():
-        array = _array(group, name, where)
-        if array.ndim != 1 + len(shape) or array.shape[1:] != shape:
-            raise StoreError(f"{where}: {name} has shape {array.shape}, expected (clips, {shape}).")
-        try:
-            value = np.asarray(array[...])
-        except (ValueError, RuntimeError, OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"{where}: {name} is damaged: {error}") from error
-        made[name] = value.astype(object) if kind is str else value.astype(kind, copy=False)
-    arrays = ClipArrays(**made)
-    arrays.check(where, frames)
-    return arrays
-
-
-def overlay_journal(path: Path, arrays: ClipArrays) -> set[int]:
-    """Lay the journal's records over the arrays; returns the shards it holds."""
-    seen = set()
-    for record in read_journal(path):
-        if record.rows.stop > len(arrays.clip_id):
-            continue
-        for name in CLIP_ARRAYS:
-            if name != "clip_id":
-                getattr(arrays, name)[record.rows] = getattr(record, name)
-        seen.add(record.shard)
-    return seen
-
-
-class ZarrReader(StoreReader):
-    """A local or remote Zarr store; local uncompressed shards are mapped, others go through zarr."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        group, self.meta = open_group(path)
-        self.arrays = read_small_arrays(group, path, self.meta.frames)
-        self._features = _array(group, FEATURES, path)
-        if self._features.shape != self.shape or self._features.dtype != self.dtype:
-            raise StoreError(
-                f"{path}: features are {self._features.dtype} {self._features.shape}, the attributes promise "
-                f"{self.dtype} {self.shape}: damaged or forged."
-            )
-        self._group = group
-        self._folder = Path(path) / FEATURES
-        self._mapped = Path(path).is_dir() and _is_plain(self._folder / "zarr.json", self.meta)
-        self._shards: dict[int, MappedShard | None] = {}
-        if Path(path).is_dir():
-            overlay_journal(Path(path), self.arrays)
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """See :meth:`StoreReader.read`."""
-        rows = check_rows(rows, len(self))
-        if not self._mapped:
-            return self._read_through_zarr(rows)
-        out = np.empty((len(rows), self.meta.frames, self.meta.channels), self.dtype)
-        shard, inside = np.divmod(rows, self.meta.shard_clips)
-        order = np.argsort(shard, kind="stable")
-        for places in np.split(order, np.flatnonzero(np.diff(shard[order])) + 1):
-            if not len(places):
-                continue
-            mapped = self._shard(int(shard[places[0]]))
-            if mapped is None:
-                out[places] = 0
-            else:
-                mapped.gather(inside[places], out, places)
-        return out
-
-    def _read_through_zarr(self, rows: np.ndarray) -> np.ndarray:
-        unique, back = np.unique(rows, return_inverse=True)
-        try:
-            found = self._features.oindex[unique, :, :]
-        except (ValueError, RuntimeError, OSError) as error:
-            raise StoreError(f"{self.path}: features cannot be read: {error}") from error
-        return np.asarray(found)[back]
-
-    def _shard(self, number: int) -> MappedShard | None:
-        if number not in self._shards:
-            path = self._folder / shard_key(number)
-            chunk = (self.meta.chunk_clips, self.meta.frames, self.meta.channels)
-            self._shards[number] = (
-                MappedShard(path, chunk_shape=chunk, shard_clips=self.meta.shard_clips, dtype=self.dtype)
-                if path.exists()
-                else None
-            )
-        return self._shards[number]
-
-    def canaries(self) -> dict[str, np.ndarray]:
-        """See :meth:`StoreReader.canaries`."""
-        folder = self._group.get(CANARY)
-        if not isinstance(folder, zarr.Group):
-            return {}
-        return {name: np.asarray(array[...]) for name, array in folder.arrays()}
-
-    def close(self) -> None:
-        """Drop the maps."""
-        self._shards.clear()
-
-
-def _is_plain(document: Path, meta: StoreMeta) -> bool:
-    """Whether the features are laid out as this package writes them, and may be mapped."""
-    value = json.loads(document.read_text("utf-8"))
-    shards = [meta.shard_clips, meta.frames, meta.channels]
-    chunks = [meta.chunk_clips, meta.frames, meta.channels]
-    crc = {"name": "crc32c"}
-    codecs = value.get("codecs") or [{}]
-    inner = codecs[0].get("configuration", {})
-    return (
-        value.get("chunk_grid", {}).get("configuration", {}).get("chunk_shape") == shards
-        and value.get("chunk_key_encoding", {}).get("configuration", {}).get("separator") == "."
-        and len(codecs) == 1
-        and codecs[0].get("name") == "sharding_indexed"
-        and inner.get("chunk_shape") == chunks
-        and [codec.get("name") for codec in inner.get("codecs", [])] == ["bytes", crc["name"]]
-        and [codec.get("name") for codec in inner.get("index_codecs", [])] == ["bytes", crc["name"]]
-        and inner.get("index_location", "end") == "end"
-    )

@@ -1,0 +1,38 @@
+"""From any store to a Zarr store: same values, same digests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.files import publish_bytes
+from pipeline.stores import sums, zarr_store
+from pipeline.stores.opening import open_store
+from pipeline.stores.reader import StoreReader
+from pipeline.stores.schema import State
+from pipeline.stores.shards import shard_key, write_shard
+
+
+def copy_to_zarr(reader: StoreReader, path: Path) -> None:
+    """Write any store's content as a Zarr store, which appears at ``path`` at once and whole.
+
+    Raises:
+        StoreError: something is at ``path`` already.
+    """
+    with zarr_store.creating(path) as draft:
+        zarr_store.fill_new(draft, reader.meta, reader.arrays, reader.canaries())
+        shards = {}
+        for number, rows in enumerate(reader.blocks()):
+            if (reader.state[rows] == State.PENDING).all():
+                continue
+            key = f"{zarr_store.FEATURES}/{shard_key(number)}"
+            shards[key] = write_shard(
+                draft / key, reader.read(rows), chunk_clips=reader.meta.chunk_clips, shard_clips=reader.meta.shard_clips
+            )
+        root = zarr_store.root_document(draft, reader.meta)
+        publish_bytes(draft / sums.SUMS, sums.collect(draft, known=shards, root=root))
+
+
+def unpack(path: Path, work: Path) -> None:
+    """Turn a finished store back into a working Zarr folder, so that it can grow."""
+    with open_store(path) as reader:
+        copy_to_zarr(reader, work)

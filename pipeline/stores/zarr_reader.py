@@ -1,0 +1,188 @@
+"""Reading a Zarr store: small arrays into memory, features by map or through zarr."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from pipeline.errors import StoreError
+from pipeline.stores.journal import read_journal
+from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
+from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, parse_meta
+from pipeline.stores.shards import MappedShard, shard_key
+from pipeline.stores.views import ChunkViews, zeros
+from pipeline.stores.zarr_store import CANARY, FEATURES, find_array
+
+#: A map holds a file descriptor; a process may have a thousand, and reads several stores.
+_MOST_MAPS = 128
+_PLAIN_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+
+
+def open_group(path: str) -> tuple[zarr.Group, StoreMeta]:
+    """Open the root of a local or remote Zarr store and read its attributes.
+
+    Raises:
+        StoreError: there is no store there, or it is not ours.
+    """
+    try:
+        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, OSError) as error:
+        raise StoreError(f"{path} cannot be opened as a Zarr v3 store: {error}") from error
+    return group, parse_meta(group.attrs.asdict(), path)
+
+
+def read_small_arrays(group: zarr.Group, where: str, meta: StoreMeta) -> ClipArrays:
+    """The small arrays as they are in the store, under what the journal says; checked.
+
+    While a store grows, ``clip_id`` is the last to do so; the others may be longer until then.
+    """
+    arrays = {name: find_array(group, name, where) for name in CLIP_ARRAYS}
+    n = arrays["clip_id"].shape[0] if arrays["clip_id"].ndim else 0
+    require_plausible(where, n, _bytes_below(where, "clip_id"))
+    made: dict[str, np.ndarray] = {}
+    for name, (shape, kind) in CLIP_ARRAYS.items():
+        array = arrays[name]
+        usable = array.ndim == 1 + len(shape) and array.shape[1:] == shape
+        if not usable or (array.shape[0] != n and (meta.complete or array.shape[0] < n)):
+            raise StoreError(f"{where}: {name} has shape {array.shape}, expected {(n, *shape)}.")
+        try:
+            value = np.asarray(array[:n])
+            made[name] = value.astype(object) if kind is str else value.astype(kind, copy=False)
+        except (ValueError, TypeError, RuntimeError, OSError) as error:
+            raise StoreError(f"{where}: {name} is damaged: {error}") from error
+    found = ClipArrays(**made)
+    if Path(where).is_dir():
+        overlay_journal(Path(where), found)
+    found.check(where, meta.frames)
+    return found
+
+
+def overlay_journal(path: Path, arrays: ClipArrays) -> None:
+    """Lay the journal's records over the arrays."""
+    for record in read_journal(path):
+        if record.rows.stop <= len(arrays.clip_id):
+            for name in CLIP_ARRAYS:
+                if name != "clip_id":
+                    getattr(arrays, name)[record.rows] = getattr(record, name)
+
+
+def _bytes_below(where: str, name: str) -> int | None:
+    folder = Path(where) / name
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else None
+
+
+class ZarrReader(StoreReader):
+    """A local or remote Zarr store; local uncompressed shards are mapped, others go through zarr."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        group, self.meta = open_group(path)
+        self.arrays = read_small_arrays(group, path, self.meta)
+        self._features = find_array(group, FEATURES, path)
+        self._check_features()
+        self._group = group
+        self._folder = Path(path) / FEATURES
+        self._mapped = Path(path).is_dir() and _is_plain(self._folder / "zarr.json", self.meta)
+        self._maps: dict[int, MappedShard] = {}
+        self._verified: dict[int, np.ndarray] = {}
+        self._views = ChunkViews(-(-len(self) // self.meta.chunk_clips), self.meta.chunk_clips, self._load)
+        self._zeros = zeros((self.meta.chunk_clips, self.meta.frames, self.meta.channels), self.dtype)
+
+    def _check_features(self) -> None:
+        found, promised = self._features, self.shape
+        whole = found.ndim == len(promised) and found.shape[1:] == promised[1:] and found.dtype == self.dtype
+        if not whole or (found.shape[0] != len(self) and (self.meta.complete or found.shape[0] < len(self))):
+            raise StoreError(
+                f"{self.path}: features are {found.dtype} {found.shape}, the attributes promise "
+                f"{self.dtype} {promised}: damaged or forged."
+            )
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """See :meth:`StoreReader.read`."""
+        rows = check_rows(rows, len(self))
+        if not self._mapped:
+            return self._read_through_zarr(rows)
+        out = np.empty((len(rows), self.meta.frames, self.meta.channels), self.dtype)
+        self._views.gather(rows, out)
+        return out
+
+    def _read_through_zarr(self, rows: np.ndarray) -> np.ndarray:
+        unique, back = np.unique(rows, return_inverse=True)
+        try:
+            found = self._features.oindex[unique, :, :]
+        except (ValueError, RuntimeError, OSError) as error:
+            raise StoreError(f"{self.path}: features cannot be read: {error}") from error
+        return np.asarray(found)[back]
+
+    def _load(self, number: int) -> np.ndarray:
+        """One verified chunk."""
+        shard, inside = divmod(number, self.meta.shard_clips // self.meta.chunk_clips)
+        mapped = self._maps[shard] if shard in self._maps else self._map(shard)
+        return self._zeros if mapped is None else mapped.chunk(inside)
+
+    def _map(self, shard: int) -> MappedShard | None:
+        """Map a shard; the oldest map is let go, since each holds a file descriptor."""
+        chunks = self.meta.shard_clips // self.meta.chunk_clips
+        while len(self._maps) >= _MOST_MAPS:
+            oldest = next(iter(self._maps))
+            del self._maps[oldest]
+            self._views.forget(oldest * chunks, (oldest + 1) * chunks)
+        path = self._folder / shard_key(shard)
+        if not path.exists():
+            return None
+        self._maps[shard] = MappedShard(
+            path,
+            chunk_shape=(self.meta.chunk_clips, self.meta.frames, self.meta.channels),
+            shard_clips=self.meta.shard_clips,
+            dtype=self.dtype,
+            verified=self._verified.setdefault(shard, np.zeros(chunks, bool)),
+        )
+        return self._maps[shard]
+
+    def canaries(self) -> dict[str, np.ndarray]:
+        """See :meth:`StoreReader.canaries`."""
+        try:
+            folder = self._group.get(CANARY)
+            arrays = dict(folder.arrays()) if isinstance(folder, zarr.Group) else {}
+            require_small(self.path, sum(array.nbytes for array in arrays.values()))
+            return {name: np.asarray(array[...]) for name, array in sorted(arrays.items())}
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError) as error:
+            raise StoreError(f"{self.path}: the canaries are damaged: {error}") from error
+
+    def close(self) -> None:
+        """Drop the maps."""
+        self._views.forget(0, len(self))
+        self._maps.clear()
+
+
+def _is_plain(document: Path, meta: StoreMeta) -> bool:
+    """Whether the features are laid out as this package writes them, and may be mapped."""
+    inner = {
+        "chunk_shape": [meta.chunk_clips, meta.frames, meta.channels],
+        "codecs": _PLAIN_CODECS,
+        "index_codecs": _PLAIN_CODECS,
+        "index_location": "end",
+    }
+    try:
+        value = json.loads(document.read_text("utf-8"))
+        (codec,) = value["codecs"]
+        found = {"index_location": "end"} | codec["configuration"]
+        return bool(
+            value["chunk_grid"]["configuration"]["chunk_shape"] == [meta.shard_clips, meta.frames, meta.channels]
+            and value["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "."}}
+            and codec["name"] == "sharding_indexed"
+            and {key: _bare(found[key]) for key in inner} == inner
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        return False
+
+
+def _bare(value: Any) -> Any:
+    """Codecs without an empty configuration, which may be written or left out."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        return value
+    return [{key: part for key, part in item.items() if part != {}} for item in value]
