@@ -17,6 +17,8 @@ from pipeline.errors import PlanError, SettingError
 
 _CPU_DEVICES = ("cpu",)
 _CONNECT_S = 30
+_SPAWN = "distributed.nanny.pre-spawn-environ"
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def running(layout: WorkerLayout, *, scheduler: str | None, worker_bytes: int, p
         with _connect(scheduler) as client:
             yield client
         return
-    with dask.config.set(_SETTINGS):
+    with _environment_kept(), dask.config.set(_SETTINGS | {_SPAWN: _spawn_environment(layout)}):
         cluster = SpecCluster(
             workers=_workers(layout, worker_bytes, preload),
             scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
@@ -148,12 +150,31 @@ def _workers(layout: WorkerLayout, worker_bytes: int, preload: str) -> dict[int,
 
 
 def _environment(layout: WorkerLayout, index: int) -> dict[str, str]:
-    """Set before the worker starts: a nanny would otherwise allow each library one thread."""
-    threads = str(layout.threads)
-    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-    if layout.gpus:
-        found["CUDA_VISIBLE_DEVICES"] = layout.gpus[index]
-    return found
+    """A worker's own: each GPU worker sees one GPU."""
+    return {"CUDA_VISIBLE_DEVICES": layout.gpus[index]} if layout.gpus else {}
+
+
+def _spawn_environment(layout: WorkerLayout) -> dict[str, str]:
+    """Read by libraries as they load, so set before the worker starts.
+
+    Dask's own settings allow each library one thread, and make malloc hand memory back to the
+    system at every chance: networks that allocate large tensors then fault every page in again,
+    measured at 66 against 122 audio-seconds per second for MusiCNN on one core.
+    """
+    found = dict.fromkeys(_THREAD_VARIABLES, str(layout.threads))
+    return found | {"MALLOC_TRIM_THRESHOLD_": str(1 << 32), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
+
+
+@contextlib.contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Dask sets the variables in this process to hand them on; put back what was there."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _connect(address: str) -> Client:
