@@ -10,17 +10,19 @@ import click
 from pipeline import __version__
 from pipeline.commands.data import data
 from pipeline.commands.evaluate import compare, evaluate, report
+from pipeline.commands.experiment import experiment
 from pipeline.commands.extract import extract
 from pipeline.commands.predict import predict
 from pipeline.commands.store import store
+from pipeline.commands.train import losses, probe, train
 from pipeline.errors import EastError
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Data": (data,),
     "Stage one": (extract,),
     "Stores": (store,),
-    "Stage two": (evaluate, compare, report, predict),
-    "Lists": (),
+    "Stage two": (train, probe, experiment, evaluate, compare, report, predict),
+    "Lists": (losses,),
 }
 
 

@@ -126,7 +126,7 @@ def _front_end_card(folder: Path, given: str | Mapping[str, Any]) -> ExtractorCa
 
 
 def _thresholds(folder: Path, given: Any, classes: Sequence[str]) -> tuple[float, ...] | None:
-    if given is None:
+    if given is None or given == []:
         return None
     values = [given.get(name) for name in classes] if isinstance(given, dict) else given
     if isinstance(values, (int, float)):

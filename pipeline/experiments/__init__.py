@@ -1,1 +1,1 @@
-""""""
+"""Recipes: tables of settings that become runs."""
