@@ -58,13 +58,17 @@ class Musicnn(Extractor):
 
     def extract(self, audio: Tensor, n_valid: Tensor) -> dict[str, Frames]:
         """See :class:`~pipeline.audio.extractor.Extractor`."""
-        logmel = self.front_end(audio)
+        logmel = F.pad(self.front_end(audio), (0, 0, 0, max(0, PATCH_FRAMES - 1 - audio.shape[1] // HOP)))
+        at = torch.arange(logmel.shape[1], device=logmel.device)
+        keep = (at < self._counts("frames", n_valid)[:, None])[:, :, None].to(logmel.dtype)
+        logmel *= keep  # silence is zero in this log-mel
         made: dict[str, Tensor] = {}
         with torch.backends.cudnn.flags(allow_tf32=False):
             if _PER_PATCH & set(self.outputs):
                 made |= self._of_patches(logmel, self.count_frames("pools", audio.shape[1]))
             if "frames" in self.outputs:
-                made["frames"] = self._of_frames(logmel, self._counts("frames", n_valid))
+                n_frames = self.count_frames("frames", audio.shape[1])
+                made["frames"] = self.network.features(logmel, keep)[:, :n_frames]
         return {name: mask_frames(made[name], self._counts(name, n_valid)) for name in self.outputs}
 
     def _counts(self, output: str, n_valid: Tensor) -> Tensor:
@@ -72,18 +76,6 @@ class Musicnn(Extractor):
         return torch.tensor(counts, dtype=torch.int64, device=n_valid.device)
 
     def _of_patches(self, logmel: Tensor, n_patches: int) -> dict[str, Tensor]:
-        pools = self.network.pools(_at_least_one_patch(logmel), n_patches)
+        pools = self.network.pools(logmel, n_patches)
         penultimate = self.network.head.penultimate(pools)
         return {"pools": pools, "penultimate": penultimate, "taggram": self.network.head.taggram(penultimate)}
-
-    def _of_frames(self, logmel: Tensor, n_frames: Tensor) -> Tensor:
-        n_mel = logmel.shape[1]
-        logmel = _at_least_one_patch(logmel)
-        at = torch.arange(logmel.shape[1], device=logmel.device)
-        keep = (at < n_frames[:, None].to(logmel.device))[:, :, None].to(logmel.dtype)
-        return self.network.features(logmel, keep)[:, :n_mel]
-
-
-def _at_least_one_patch(logmel: Tensor) -> Tensor:
-    """Silence is zero in this log-mel."""
-    return F.pad(logmel, (0, 0, 0, max(0, PATCH_FRAMES - logmel.shape[1])))
