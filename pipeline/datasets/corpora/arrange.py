@@ -36,7 +36,7 @@ INSTRUMENTS: dict[str, Instrument] = {
     "mallet_percussion": Instrument((11, 12, 13), 53, 93, chordal=True),
     "organ": Instrument((16, 19), 36, 91, chordal=True),
     "piano": Instrument((0, 1), 33, 93, chordal=True),
-    "saxophone": Instrument((65, 66), 49, 80),
+    "saxophone": Instrument((64, 66), 49, 80),
     "trombone": Instrument((57,), 40, 72),
     "trumpet": Instrument((56,), 54, 84),
     "violin": Instrument((40,), 55, 93),
