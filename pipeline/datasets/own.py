@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pipeline.audio.decode import probe
 from pipeline.datasets.scan import Files, fingerprint, scan
 from pipeline.datasets.splits import RATIOS, deal_splits
-from pipeline.errors import AudioError, ManifestError, SettingError
+from pipeline.errors import AudioError, SettingError
 from pipeline.events import Listener, Note, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.manifest import ClipTable, clip_id, require_valid
 from pipeline.manifest.table import Floats, Strings, encode, strings
 
-__all__ = ["MIN_REST_S", "cut", "table_from"]
+__all__ = ["MIN_REST_S", "cut", "name_of", "table_from"]
 
 Last = Literal["pad", "drop"]
 MIN_REST_S = 0.5
@@ -68,7 +68,7 @@ def table_from(
     made = {"clip_s": clip_s, "hop_s": hop_s, "last": last, "seed": seed, "source": source.name}
     ratios = dict(split_ratios) if split_ratios is not None else None
     table = ClipTable(
-        name=name or _name_of(source),
+        name=name_of(source, name),
         root=str(files.root),
         classes=files.classes,
         task=files.task,
@@ -85,6 +85,18 @@ def table_from(
     require_valid(table)
     listener(Note(_summary(table)))
     return table
+
+
+def name_of(source: Path, name: str = "") -> str:
+    """The dataset's name: the given one, else that of the folder or CSV.
+
+    Raises:
+        SettingError: it could not be the name of a folder.
+    """
+    found = name or (source.resolve().stem if source.is_file() else source.resolve().name)
+    if not found or Path(found).name != found:
+        raise SettingError(f"The name {found!r} cannot be the name of a folder; give another one with --name.")
+    return found
 
 
 def cut(
@@ -171,13 +183,6 @@ def _summary(table: ClipTable) -> str:
 def _strata(files: Files) -> NDArray[np.int64]:
     single = files.task == "single-label" and bool(files.classes)
     return files.labels.argmax(axis=1) if single else np.zeros(len(files.path), dtype=np.int64)
-
-
-def _name_of(source: Path) -> str:
-    name = source.resolve().stem if source.is_file() else source.resolve().name
-    if not name:
-        raise ManifestError(f"{source} gives no name to the dataset; give one with --name.")
-    return name
 
 
 def _check_settings(clip_s: float, hop_s: float, last: str) -> None:

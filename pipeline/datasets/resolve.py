@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline import layout, registry
 from pipeline.cards import DatasetCard
-from pipeline.datasets.own import table_from
+from pipeline.datasets.own import name_of, table_from
 from pipeline.datasets.scan import fingerprint
 from pipeline.errors import ManifestError, SettingError, UnknownNameError
 from pipeline.events import Listener, Note, ignore
@@ -83,10 +83,11 @@ def make_own(source: Path, *, listener: Listener = ignore, **settings: object) -
     Raises:
         ManifestError: the name is taken by other audio.
     """
+    name = name_of(source, str(settings.get("name", "")))
+    if name in registry.datasets():
+        raise ManifestError(f"{name!r} is the name of a dataset of this project. Give another one with --name.")
     table = table_from(source, listener=listener, **settings)  # type: ignore[arg-type]
     path = layout.table_path(table.name)
-    if table.name in registry.datasets():
-        raise ManifestError(f"{table.name!r} is the name of a dataset of this project. Give another one with --name.")
     if path.is_file():
         _require_same_place(read_table(path), table.root, path)
     return _keep(table, path, listener)
@@ -115,8 +116,7 @@ def _from_card(card: DatasetCard, listener: Listener) -> tuple[ClipTable, Path]:
 
 def _from_source(source: Path, listener: Listener) -> tuple[ClipTable, Path]:
     """The table made of this folder or CSV before, or again with its settings if files came or went."""
-    name = source.resolve().stem if source.is_file() else source.resolve().name
-    path = layout.table_path(name)
+    path = layout.table_path(name_of(source))
     if not path.is_file():
         return make_own(source, listener=listener)
     table = read_table(path)
