@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -108,13 +109,30 @@ def running(layout: WorkerLayout, *, scheduler: str | None, worker_bytes: int, p
             yield client
         return
     with _environment_kept(), dask.config.set(_SETTINGS | {_SPAWN: _spawn_environment(layout)}):
-        cluster = SpecCluster(
-            workers=_workers(layout, worker_bytes, preload),
-            scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
-            silence_logs=50,
-        )
+        with _interrupt_later():
+            cluster = SpecCluster(
+                workers=_workers(layout, worker_bytes, preload),
+                scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
+                silence_logs=50,
+            )
         with cluster, Client(cluster) as client:
             yield client
+
+
+@contextlib.contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Hold Ctrl-C back inside the block; threads and processes started there never get it.
+
+    A terminal sends it to all processes at once: only the driver is to answer.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 #: One task at a time and none waiting at a worker: a dying worker then blames only its own task.

@@ -16,7 +16,7 @@ from pipeline.audio.decode import AudioFile, Decoded, open_audio
 from pipeline.audio.digest import file_digest, samples_digest
 from pipeline.audio.samples import fit_clip, resample
 from pipeline.audio.timing import n_samples
-from pipeline.errors import AudioError, DecoderDiedError
+from pipeline.errors import AudioError, AudioFormatError, AudioUnreadableError, DecoderDiedError
 from pipeline.extraction.jobs import ClipJob
 
 _AHEAD = 2
@@ -130,7 +130,18 @@ def decode_clip(files: _OneFile, clip: ClipJob, clip_s: float, rates_hz: tuple[i
             found.at_rate[rate_hz] = fit_clip(at_rate, n_samples(clip_s, rate_hz))
     except AudioError as error:
         return ClipAudio(error=error)
+    except OSError as error:
+        files.close()
+        return ClipAudio(error=AudioUnreadableError(f"could not be read: {error.strerror or type(error).__name__}"))
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        files.close()  # one odd file must not end a run of a million
+        return ClipAudio(error=AudioFormatError(f"its decoder failed with {type(error).__name__}: {_one_line(error)}"))
     return found
+
+
+def _one_line(error: Exception) -> str:
+    """What an unexpected error says, without folders: it is written into shared stores."""
+    return " ".join(word.rpartition("/")[2] for word in str(error).split())[:200]
 
 
 def _digest_of(path: str) -> bytes:

@@ -60,11 +60,11 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
         free_disk = shutil.disk_usage(_existing_parent(stores[0].path)).free
         planning.require_fits(planned, free_disk=free_disk, free_memory=psutil.virtual_memory().available)
         listener(Note(f"Plan: {text}."))
-        return _execute(table, settings, stores, clips, chosen, planned, listener)
+        return _execute(settings, stores, chosen, planned, listener)
     if all(store.meta.complete for store in stores):
         listener(Note("Nothing to do: the stores are complete."))
         return _report(stores, text)
-    return _execute(table, settings, stores, clips, chosen, planned, listener)
+    return _execute(settings, stores, chosen, planned, listener)
 
 
 def _require_one_teacher_for_weights(settings: ExtractSettings) -> None:
@@ -97,10 +97,8 @@ def _existing_parent(path: Path) -> Path:
 
 
 def _execute(
-    table: ClipTable,
     settings: ExtractSettings,
     stores: list[RunStore],
-    clips: dict[str, ClipJob],
     chosen: cluster.WorkerLayout,
     planned: planning.Plan,
     listener: Listener,

@@ -21,13 +21,17 @@ _DISK_MARGIN = 1.05
 
 @dataclass(frozen=True, eq=False)
 class StorePlan:
-    """One store to fill: its rows in order, its pending shards, the job of one output."""
+    """One store to fill: its rows in order, its pending shards, the job of one output.
+
+    ``packed``: the finished shards are copied into one file at the end, and need their space twice.
+    """
 
     output: OutputJob
     clip_ids: np.ndarray
     pending: tuple[int, ...]
     n_parameters: int
     rate_hz: int
+    packed: bool = False
 
     @property
     def shard_clips(self) -> int:
@@ -38,7 +42,7 @@ class StorePlan:
     def n_bytes(self) -> int:
         """Bytes of features still to be written."""
         target = self.output.target
-        clips = sum(self._clips_in(shard) for shard in self.pending)
+        clips = sum(self._clips_in(shard) for shard in self.pending) + self.packed * len(self.clip_ids)
         return clips * target.frames * target.channels * np.dtype(target.dtype).itemsize
 
     def _clips_in(self, shard: int) -> int:

@@ -21,7 +21,7 @@ from pipeline.manifest import ClipTable
 from pipeline.stores import State, StoreMeta, StoreWriter
 from pipeline.stores.pending import pending_shards, preview
 from pipeline.stores.schema import Dtype, choose_sizes
-from pipeline.stores.target import target_of
+from pipeline.stores.target import target_of, working_path
 
 
 @dataclass
@@ -40,7 +40,8 @@ class RunStore:
     def plan(self) -> StorePlan:
         """What the plan needs to know."""
         job = OutputJob(self.spec, self.meta.output, target_of(self.path, self.meta))
-        return StorePlan(job, self.clip_ids, tuple(self.pending), self.card.n_parameters, self.card.rate_hz)
+        packed = working_path(self.path) != self.path
+        return StorePlan(job, self.clip_ids, tuple(self.pending), self.card.n_parameters, self.card.rate_hz, packed)
 
 
 def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> ExtractorSpec:

@@ -1,0 +1,106 @@
+"""What a plug-in may bring, for tests: fake teachers, and decoders that go wrong.
+
+Set ``EAST_PLUGINS=plugins`` (``tests/`` is on the path) to have them found in this process and in
+its workers.  The teachers' numbers have known answers: level and peak of every 100 ms, per clip or
+per frame.  ``fake-slow`` sleeps, ``fake-big`` gives values that float16 cannot hold, ``fake-nan``
+gives none, ``fake-drift`` gives other numbers when the environment says so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.audio.extractor import Extractor, Frames, Mode, mask_frames
+from pipeline.audio.sources import SoundFileSource, Source
+from pipeline.cards import ExtractorCard, OutputCard
+
+RATE_HZ, HOP = 8_000, 800
+OUTPUTS = (OutputCard("frames", 6, 0.1, 0.1), OutputCard("clip", 2, 0.0, 0.0))
+
+
+class FakeTeacher(Extractor):
+    """Level and peak of every 100 ms, times a factor, and a few more channels made from them."""
+
+    def __init__(self, card: ExtractorCard, outputs: tuple[str, ...], mode: Mode) -> None:
+        super().__init__()
+        self.card, self.outputs, self.mode = card, outputs, mode
+        self.factor, self.sleep_s = float(card.parameters["factor"] or 0.0), float(card.parameters["sleep_s"] or 0.0)
+        self.register_buffer("weights", torch.linspace(-1.0, 1.0, 12).reshape(2, 6), persistent=False)
+
+    def extract(self, audio: Tensor, n_valid: Tensor) -> dict[str, Frames]:
+        time.sleep(self.sleep_s * len(audio))
+        usable = audio[:, : audio.shape[1] // HOP * HOP].reshape(len(audio), -1, HOP)
+        base = torch.stack([usable.square().mean(-1).sqrt(), usable.abs().amax(-1)], -1) * self.factor
+        if self.card.name == "fake-drift":
+            base = base * float(os.environ.get("FAKE_DRIFT", "1.0"))
+        n_frames = n_valid // HOP
+        frames = mask_frames(base @ self.weights.to(base.device), n_frames)
+        clip = Frames(mask_frames(base, n_frames).features.mean(1, keepdim=True), (n_frames > 0).long())
+        return {name: value for name, value in {"frames": frames, "clip": clip}.items() if name in self.outputs}
+
+    def count_frames(self, output: str, n_samples: int) -> int:
+        return n_samples // HOP if output == "frames" else int(n_samples >= HOP)
+
+
+def fake_card(name: str, *, factor: float = 1.0, sleep_s: float = 0.0) -> ExtractorCard:
+    return ExtractorCard(
+        name=name,
+        version=1,
+        kind="teacher",
+        summary="for tests",
+        builder="plugins:build",
+        rate_hz=RATE_HZ,
+        outputs=OUTPUTS,
+        default_outputs=("frames", "clip"),
+        parameters={"factor": factor, "sleep_s": sleep_s},
+        licence_weights="none",
+        batch_clips=4,
+    )
+
+
+def build(card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, weights: tuple[Path, ...]) -> FakeTeacher:
+    assert not weights
+    return FakeTeacher(card, outputs, mode)
+
+
+CARDS = (
+    fake_card("fake"),
+    fake_card("fake-slow", sleep_s=0.04),
+    fake_card("fake-big", factor=3e5),
+    fake_card("fake-nan", factor=float("nan")),
+    fake_card("fake-drift"),
+)
+
+
+class KillerSource(SoundFileSource):
+    """A decoder that takes its process with it."""
+
+    def read(self, n: int) -> NDArray[np.float32]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(n)
+
+
+class OddSource(SoundFileSource):
+    """A decoder with a bug."""
+
+    def read(self, n: int) -> NDArray[np.float32]:
+        raise RuntimeError("buffer of /home/somebody/music.odd is odd")
+
+
+def _killer(path: Path | str) -> Source:
+    return KillerSource(path)
+
+
+def _odd(path: Path | str) -> Source:
+    return OddSource(path)
+
+
+DECODERS = {".killer": _killer, ".odd": _odd}
