@@ -12,6 +12,7 @@ import zarr
 from pipeline.errors import StoreError
 from pipeline.stores.journal import read_journal
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
+from pipeline.stores.remote import RemoteFiles
 from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, parse_meta
 from pipeline.stores.shards import MappedShard, shard_key
 from pipeline.stores.views import ChunkViews, zeros
@@ -76,7 +77,9 @@ def _bytes_below(where: str, name: str) -> int | None:
 
 
 class ZarrReader(StoreReader):
-    """A local or remote Zarr store; local uncompressed shards are mapped, others go through zarr."""
+    """A local or remote Zarr store; uncompressed shards are mapped (remote ones from a cache), others go
+    through zarr.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -85,8 +88,9 @@ class ZarrReader(StoreReader):
         self._features = find_array(group, FEATURES, path)
         self._check_features()
         self._group = group
-        self._folder = Path(path) / FEATURES
-        self._mapped = Path(path).is_dir() and _is_plain(self._folder / "zarr.json", self.meta)
+        self._remote = RemoteFiles(path, self.meta) if "://" in path and self.meta.complete else None
+        document = self._file("zarr.json")
+        self._mapped = document is not None and _is_plain(document, self.meta)
         self._maps: dict[int, MappedShard] = {}
         self._verified: dict[int, np.ndarray] = {}
         self._views = ChunkViews(-(-len(self) // self.meta.chunk_clips), self.meta.chunk_clips, self._load)
@@ -100,6 +104,13 @@ class ZarrReader(StoreReader):
                 f"{self.path}: features are {found.dtype} {found.shape}, the attributes promise "
                 f"{self.dtype} {promised}: damaged or forged."
             )
+
+    def _file(self, name: str) -> Path | None:
+        """A file beside the shards, local or fetched; None where there is none."""
+        if self._remote is not None:
+            return self._remote.fetch(f"{FEATURES}/{name}")
+        place = Path(self.path) / FEATURES / name
+        return place if place.exists() else None
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """See :meth:`StoreReader.read`."""
@@ -131,8 +142,8 @@ class ZarrReader(StoreReader):
             oldest = next(iter(self._maps))
             del self._maps[oldest]
             self._views.forget(oldest * chunks, (oldest + 1) * chunks)
-        path = self._folder / shard_key(shard)
-        if not path.exists():
+        path = self._file(shard_key(shard))
+        if path is None:
             return None
         self._maps[shard] = MappedShard(
             path,
