@@ -12,9 +12,11 @@ from pipeline.commands.data import data
 from pipeline.commands.evaluate import compare, evaluate, report
 from pipeline.commands.experiment import experiment
 from pipeline.commands.extract import extract
+from pipeline.commands.lists import datasets, students, teachers
 from pipeline.commands.predict import predict
 from pipeline.commands.store import store
 from pipeline.commands.train import losses, probe, train
+from pipeline.commands.weights import weights
 from pipeline.errors import EastError
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
@@ -22,7 +24,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Stage one": (extract,),
     "Stores": (store,),
     "Stage two": (train, probe, experiment, evaluate, compare, report, predict),
-    "Lists": (losses,),
+    "Lists": (teachers, students, losses, datasets, weights),
 }
 
 

@@ -28,7 +28,19 @@ from pipeline.files import sha256_of
 from pipeline.weights.archives import take
 from pipeline.weights.sources import describe, obtain
 
-__all__ = ["CACHE_VARIABLE", "cache_dir", "digest_of", "fetch", "fetch_all", "installed", "verify"]
+__all__ = [
+    "CACHE_VARIABLE",
+    "cache_dir",
+    "describe",
+    "digest_of",
+    "fetch",
+    "fetch_all",
+    "installed",
+    "local_names",
+    "locate",
+    "place",
+    "verify",
+]
 
 CACHE_VARIABLE = "EAST_WEIGHTS"
 
@@ -41,9 +53,35 @@ def cache_dir() -> Path:
 
 def installed(card: WeightsCard) -> Path | None:
     """The fetched file, or None. Looks at place and size only; :func:`verify` reads it."""
-    path = _place(card)
+    path = place(card)
     if not path.exists() or (path.is_file() and card.n_bytes and path.stat().st_size != card.n_bytes):
         return None
+    return path
+
+
+def place(card: WeightsCard) -> Path:
+    """Where the file is, or goes."""
+    return cache_dir() / card.name / card.filename
+
+
+def local_names(card: WeightsCard) -> list[str]:
+    """Names a file of the user's may have: the card's, and that inside the package."""
+    inside = [source.member.rsplit("/", 1)[-1] for source in card.sources]
+    return [name for name in (card.filename, *inside) if name]
+
+
+def locate(card: WeightsCard, local: Path) -> Path:
+    """The file itself, or the one in a folder that has the right name.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    names = local_names(card)
+    found = [local / name for name in names if (local / name).is_file()] if local.is_dir() else [local]
+    is_folder = any(source.member.endswith("/") for source in card.sources)
+    path = local if is_folder else found[0] if found else local / card.filename
+    if not path.exists():
+        raise WeightsError(f"{path}: no such file; {card.name} needs {card.filename} ({card.n_bytes:,} bytes).")
     return path
 
 
@@ -103,10 +141,6 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def _place(card: WeightsCard) -> Path:
-    return cache_dir() / card.name / card.filename
-
-
 def _locked(card: WeightsCard) -> filelock.BaseFileLock:
     """Two processes do not fetch the same thing twice, nor into the same ``.part``."""
     folder = cache_dir()
@@ -116,12 +150,7 @@ def _locked(card: WeightsCard) -> filelock.BaseFileLock:
 
 
 def _accept_local(card: WeightsCard, local: Path, listener: Listener) -> Path:
-    path = local
-    if local.is_dir() and not card.filename.endswith("/"):
-        names = [card.filename, *(source.member.rsplit("/", 1)[-1] for source in card.sources)]
-        path = next((local / name for name in names if name and (local / name).is_file()), local / card.filename)
-    if not path.exists():
-        raise WeightsError(f"{path}: no such file; {card.name} needs {card.filename} ({card.n_bytes:,} bytes).")
+    path = locate(card, local)
     try:
         verify(card, path)
     except WeightsError as error:
@@ -145,7 +174,7 @@ def _fetch_from_sources(card: WeightsCard, listener: Listener) -> Path:
 
 def _publish(card: WeightsCard, archive: Path, member: str) -> Path:
     """Draft beside the place, verify, rename: nobody sees half a file, or a wrong one."""
-    path = _place(card)
+    path = place(card)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{uuid.uuid4().hex[:12]}.draft")
     try:
@@ -175,7 +204,7 @@ def _by_hand(card: WeightsCard, reasons: Sequence[str]) -> str:
     return (
         f"{card.filename} for {card.name} ({size}, {known}) could not be had:\n{tried}\n"
         f"Get it on a machine with network access from\n{from_where}\n"
-        f"and put it at {_place(card)}, or name it with --weights FILE."
+        f"and put it at {place(card)}, or name it with --weights FILE."
     )
 
 
