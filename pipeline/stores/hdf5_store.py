@@ -176,13 +176,12 @@ def _map_file(path: str) -> mmap.mmap:
 
 def _attributes(file: h5py.File, where: str) -> dict[str, object]:
     found = {}
-    for key in file.attrs:
-        try:
-            text = file.attrs[key]
+    try:
+        for key, text in file.attrs.items():
             if isinstance(text, str) and len(text) <= _MAX_ATTRIBUTE:
                 found[key] = json.loads(text)
-        except (OSError, TypeError, ValueError, RecursionError) as error:
-            raise StoreError(f"{where}: the root attribute {key!r} is not JSON: {error}") from error
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise StoreError(f"{where}: the root attributes are damaged: {error}") from error
     return found
 
 

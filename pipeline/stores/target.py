@@ -53,7 +53,7 @@ class ShardTarget:
         reasons = tuple(map(storable_text, failure))
         clip_digest = np.zeros((len(clip_ids), DIGEST_BYTES), np.uint8)
         for row, clip_id in enumerate(clip_ids):
-            digest = digest_clip(clip_id, state[row], reasons[row], n_frames[row], stored[row])
+            digest = digest_clip(clip_id, int(state[row]), reasons[row], int(n_frames[row]), stored[row])
             clip_digest[row] = np.frombuffer(digest, np.uint8)
         path = Path(self.folder) / FEATURES / shard_key(shard)
         with writing(f"Shard {shard} of {self.name}"):

@@ -188,8 +188,8 @@ def _check_ids(clip_ids: np.ndarray, where: Path) -> None:
     if len(set(ids)) != len(ids):
         twice = next(clip_id for clip_id, count in Counter(ids).items() if count > 1)
         raise StoreError(f"{where}: the clip_id {twice!r} stands twice; ids must be unique.")
-    if odd := next((clip_id for clip_id in ids if not clip_id or storable_text(clip_id) != clip_id), None):
+    if odd := [clip_id for clip_id in ids if not clip_id or storable_text(clip_id) != clip_id]:
         raise StoreError(
-            f"{where}: the clip_id {odd!r} is not text that a store can keep (valid UTF-8, no NUL, not too long). "
+            f"{where}: the clip_id {odd[0][:200]!r} is not text that a store can keep (valid UTF-8, no NUL, not too long). "
             "Rename the file, or give its clip another id in the clip table."
         )
