@@ -110,7 +110,7 @@ def _facts(table: ClipTable, row: str, seed: int, name: str) -> dict[str, Any]:
         "name": name,
         "group": f"cnn-small {row} 200 labels" if facts["kind"] == "student" else f"{row} 200 labels",
         "seed": seed,
-        "config": {"student": "cnn-small", "loss": row, "lam": 0.5, "steps": 700, "labelled": 200},
+        "config": {"data": table.name, "loss": row, "lam": 0.5, "steps": 700, "labelled": 200, "seed": seed},
         "dataset": {
             "name": table.name,
             "digest": table.digest(),

@@ -57,7 +57,19 @@ def dot(axes: Axes, x: float, y: float, tint: str, hollow: bool) -> None:
 def text(axes: Axes, x: float, y: float, words: str, tint: str, *, dx: float = 0, dy: float = 0, ha: str) -> None:
     """Words beside a point, offset in points."""
     va = "center" if dy == 0 else "bottom"
-    axes.annotate(words, (x, y), (dx, dy), textcoords="offset points", ha=ha, va=va, color=tint, fontsize=8.5, zorder=6)
+    box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+    axes.annotate(
+        words,
+        (x, y),
+        xytext=(dx, dy),
+        textcoords="offset points",
+        ha=ha,
+        va=va,
+        color=tint,
+        fontsize=8.5,
+        zorder=4,
+        bbox=box,
+    )
 
 
 def key(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:

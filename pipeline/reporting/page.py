@@ -70,7 +70,8 @@ def _table(comparison: Comparison) -> str:
     )
     rows = "".join(_table_row(row, titles[row.group], tints[row.group], comparison.sets) for row in comparison.rows)
     caption = (
-        "Mean ± standard deviation over seeds; below, the 95 % bootstrap interval. Bold: the interval is above zero."
+        "Mean ± standard deviation over seeds; below, the 95 % bootstrap interval. Bold: better, by clips and seeds. "
+        "Below a row's name: parameters, multiply-accumulates per clip, training time."
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Table of results">'
@@ -81,10 +82,10 @@ def _table(comparison: Comparison) -> str:
 def _table_row(row: Row, title: str, tint: str, sets: Iterable[str]) -> str:
     cells = "".join(_set_cells(row.sets[name]) for name in sets)
     dot = f'<i style="background:var({VARIABLES[tint]})" aria-hidden="true"></i>'
-    cost = [f"{words.count(row.runs[0].n_parameters)} parameters", f"{row.train_s:,.0f} s training"]
+    cost = [f"{words.count(row.runs[0].n_parameters)} parameters", f"{row.train_s:,.0f} s"]
     if row.macs is not None:
-        cost.insert(1, f"{words.count(row.macs)} MACs per clip")
-    name = f"{dot}{escape(title)}<small>{', '.join(cost)}</small>"
+        cost.insert(1, f"{words.count(row.macs)} MACs")
+    name = f"{dot}{escape(title)}<small>{' · '.join(cost)}</small>"
     kind = ' class="base"' if row.is_baseline else ""
     return f'<tr{kind}><th scope="row">{name}</th><td>{len(row.seeds)}</td>{cells}</tr>'
 

@@ -115,8 +115,8 @@ def differences(comparison: Comparison) -> Plot | None:
             axes.set_xlabel("difference in mAP")
 
     caption = (
-        "Difference to the baseline on the same clips and seeds. A bar that crosses zero means that this test set "
-        "cannot tell the two apart."
+        "Difference to the baseline on the same clips and seeds. Where the bar crosses zero, or single seeds lie on "
+        "both sides of it, the two cannot be told apart."
     )
     return _plot("differences", caption, _height(len(rows)), paint)
 
@@ -145,7 +145,7 @@ def classes(comparison: Comparison) -> Plot | None:
             axes.plot(after, place, "o", color=tint, markersize=7)
             side = 1 if after >= before else -1
             text(axes, after, place, signed(after - before), MUTED, dx=9 * side, ha="left" if side > 0 else "right")
-        axes.set_yticks(range(len(known)), [label for label, _, _ in known])
+        axes.set_yticks(range(len(known)), [label.replace("_", " ") for label, _, _ in known])
         axes.set_ylim(-0.7, len(known) - 0.3)
         grid(axes)
         axes.margins(x=0.1)

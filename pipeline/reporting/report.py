@@ -26,6 +26,7 @@ from pipeline.files import publish_bytes, publish_json
 from pipeline.provenance import describe
 from pipeline.reporting import page, plots, tables, words
 from pipeline.reporting.plots import Curves
+from pipeline.reporting.recall import command_of
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ def _sizes(comparison: Comparison) -> Mapping[str, int]:
 
 
 def _commands(comparison: Comparison, data: str) -> list[str]:
-    trained = [str(row.runs[0].provenance.get("command", "")) for row in comparison.rows]
-    name = data or comparison.dataset.name
-    return [*dict.fromkeys(filter(None, trained)), f"east report --data {name}"]
+    lines = []
+    for row in comparison.rows:
+        others = ", ".join(str(seed) for seed in row.seeds[1:])
+        lines.append(command_of(row.runs[0]) + (f"  # and --seed {others}" if others else ""))
+    return [*lines, f"east report --data {data or comparison.dataset.name}"]

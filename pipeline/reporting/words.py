@@ -86,11 +86,18 @@ def _n_common(lists: Sequence[Sequence[str]]) -> int:
 
 
 def verdict(result: SetResult) -> str:
-    """``better``, ``worse``, or ``level`` where the interval holds zero or there is none."""
-    low, high = result.difference_ci.low, result.difference_ci.high
-    if low is None or high is None or low <= 0 <= high:
+    """``better`` or ``worse`` where clips and seeds both say so, else ``level``.
+
+    The 95 % interval over clips must exclude zero, every seed must lie on the same side, and with
+    several seeds their mean must be beyond two standard errors.
+    """
+    low, high, found = result.difference_ci.low, result.difference_ci.high, result.difference
+    if low is None or high is None or found is None:
         return "level"
-    return "better" if low > 0 else "worse"
+    margin = 2 * (found.sd or 0.0) / len(found.seeds) ** 0.5
+    if low > 0 and min(found.differences) > 0 and found.mean > margin:
+        return "better"
+    return "worse" if high < 0 and max(found.differences) < 0 and found.mean < -margin else "level"
 
 
 def best_row(comparison: Comparison) -> Row | None:
@@ -122,7 +129,7 @@ def headline(comparison: Comparison) -> str:
             return f"{labels}“{title}” raised mAP {values}, against the same student on labels only."
         case "worse":
             return f"{labels}“{title}” made the student worse: mAP fell {values} against labels only."
-    return f"{labels}“{title}” made no difference that this test set can show: mAP went {values}."
+    return f"{labels}“{title}” made no difference that these clips and seeds can show: mAP went {values}."
 
 
 def details(comparison: Comparison) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import fakeruns
@@ -97,6 +98,7 @@ def test_the_page_tells_its_limits_and_sources(made):
     assert "scores: public domain; sound bank: MIT" in text
     assert "Pons 2019" in text
     assert "east report --data demo" in text
+    assert "--seed 1 --steps 700 --group 'cnn-small kd on all clips 200 labels'  # and --seed 2, 3" in text
 
 
 def test_a_gain_is_called_a_gain(made):
@@ -124,7 +126,15 @@ def test_no_difference_is_called_none(tmp_path, monkeypatch):
     table = make_table(tmp_path / "demo")
     folders = [make_run(tmp_path / "demo" / "runs", table, row, 1) for row in ("labels only", "east-kd")]
     found = compare_runs(folders=folders, **FAST)
-    assert "no difference that this test set can show" in words.headline(found)
+    assert "no difference that these clips and seeds can show" in words.headline(found)
+
+
+def test_seeds_that_disagree_make_no_verdict(made):
+    good = made.comparison.rows[-1].sets["test"]
+    assert words.verdict(good) == "better"
+    seeds = replace(good.difference, differences=(0.2, -0.01, 0.2))
+    assert words.verdict(replace(good, difference=seeds)) == "level"
+    assert words.verdict(replace(good, difference=None)) == "level"
 
 
 def test_one_run_alone_still_makes_a_page(tmp_path):
