@@ -52,7 +52,7 @@ CARDS = (
                 note=f"last map averaged over frequency, before pooling over time and fc1; {_SHORT}",
             ),
         ),
-        default_outputs=("clip", "frames"),
+        default_outputs=("clip",),
         parameters={
             "fft": FFT,
             "hop": HOP,
