@@ -30,21 +30,24 @@ def spec_augment(
     """
     batch, frames, mels = mel.features.shape
     device = mel.features.device
-    in_time = _run(frames, mel.n_frames.to(torch.float32), time_share, generator, device)
-    in_mel = _run(mels, torch.full((batch,), float(mels), device=device), mel_share, generator, device)
-    valid = torch.arange(frames, device=device)[None, :] < mel.n_frames[:, None]
+    in_time = _kept(frames, mel.n_frames.to(torch.float32), time_share, generator, device)
+    in_mel = _kept(mels, torch.full((batch,), float(mels), device=device), mel_share, generator, device)
+    keep = in_time[:, :, None] * in_mel[:, None, :]
+    if not bool((mel.n_frames == frames).all()):
+        valid = torch.arange(frames, device=device)[None, :] < mel.n_frames[:, None]
+        keep = torch.where(valid[:, :, None], keep, 1.0)
     mean = mel.features.sum((1, 2)) / (mel.n_frames * mels).clamp(min=1)
-    hidden = (in_time[:, :, None] | in_mel[:, None, :]) & valid[:, :, None]
-    return Frames(torch.where(hidden, mean[:, None, None], mel.features), mel.n_frames)
+    return Frames(torch.lerp(mean[:, None, None].expand_as(mel.features), mel.features, keep), mel.n_frames)
 
 
-def _run(length: int, valid: Tensor, share: float, generator: torch.Generator, device: torch.device) -> Tensor:
-    """One random run within the valid part of each clip: [batch, length], bool."""
+def _kept(length: int, valid: Tensor, share: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    """0 along one random run within the valid part of each clip, 1 elsewhere: [batch, length]."""
     draw = torch.rand(2, len(valid), generator=generator).to(device)
     width = draw[0] * share * valid
     start = draw[1] * (valid - width)
     index = torch.arange(length, device=device)[None, :]
-    return (index >= start[:, None].floor()) & (index < (start + width)[:, None].floor())
+    inside = (index >= start[:, None].floor()) & (index < (start + width)[:, None].floor())
+    return (~inside).to(torch.float32)
 
 
 def mixup(batch: Batch, generator: torch.Generator, *, beta: float = MIXUP_BETA) -> Batch:
