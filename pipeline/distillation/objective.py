@@ -9,6 +9,7 @@ import lightning.pytorch as lightning
 import torch
 from torch import Tensor
 
+from pipeline.audio.extractor import Frames
 from pipeline.distillation.augment import mixup, spec_augment
 from pipeline.distillation.batches import Batch
 from pipeline.distillation.losses.compose import compose
@@ -27,6 +28,7 @@ class Recipe:
     steps: int
     lr: float
     weight_decay: float
+    clip_norm: float
     schedule: str
     specaugment: bool
     mixup: bool
@@ -69,7 +71,9 @@ class Distiller(lightning.LightningModule):
         torch.manual_seed(seed)  # dropout
         batch = self._augmented(batch, self._generator.manual_seed(seed))
         output = self.student(batch.mel.features, batch.mel.n_frames)
-        terms = compose(self.loss, batch.goal, output.logits, output.stages, self.task)
+        stages = tuple(Frames(stage.features.float(), stage.n_frames) for stage in output.stages)
+        with torch.autocast(self.device.type, enabled=False):  # distances of 16-bit products are noise
+            terms = compose(self.loss, batch.goal, output.logits.float(), stages, self.task)
         self._note(terms)
         return terms["total"]
 
@@ -99,7 +103,10 @@ class Distiller(lightning.LightningModule):
         return means
 
     def configure_optimizers(self) -> Any:
-        """AdamW with OneCycle, AdamW alone, or the paper's Adam that waits for plateaus."""
+        """AdamW with OneCycle, AdamW alone, or the paper's Adam that waits for plateaus.
+
+        Lightning clips no gradients of a fused optimiser in mixed precision, so clipping does without.
+        """
         recipe = self.recipe
         if recipe.schedule == "plateau":
             adam = torch.optim.Adam(self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
@@ -107,7 +114,9 @@ class Distiller(lightning.LightningModule):
                 adam, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
             )
             return adam
-        adamw = torch.optim.AdamW(self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        adamw = torch.optim.AdamW(
+            self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=not recipe.clip_norm
+        )
         if recipe.schedule == "constant":
             return adamw
         cycle = torch.optim.lr_scheduler.OneCycleLR(adamw, recipe.lr, total_steps=recipe.steps + 1)

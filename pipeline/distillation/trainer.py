@@ -129,8 +129,16 @@ def _gather(opened: _Opened, listener: Listener) -> _Material:
     splits[TRAIN], answers = training_answers(splits[TRAIN], "all" if loss.uses_unlabelled else "labelled", scored)
     for name in splits.keys() - {TRAIN}:
         splits[name] = Split(splits[name].table, splits[name].columns[:1])
-    budget = memory_budget(settings.memory_gb)
-    return _Material(splits, {name: split.features(budget) for name, split in splits.items()}, answers, scored)
+    return _Material(splits, _share_memory(splits, memory_budget(settings.memory_gb)), answers, scored)
+
+
+def _share_memory(splits: dict[str, Split], budget_bytes: int) -> dict[str, FeatureSet]:
+    """Training clips are the first to be held in memory, the others while there is room."""
+    features: dict[str, FeatureSet] = {}
+    for name in sorted(splits, key=(TRAIN, VALID).__contains__, reverse=True):
+        features[name] = splits[name].features(budget_bytes)
+        budget_bytes -= features[name].n_bytes if features[name].resident else 0
+    return features
 
 
 def _module(opened: _Opened) -> Distiller:

@@ -128,7 +128,16 @@ class _Again:
 
 def _module(steps: int) -> Distiller:
     torch.manual_seed(0)
-    recipe = Recipe(steps=steps, lr=1e-3, weight_decay=0.01, schedule="constant", specaugment=True, mixup=False, seed=0)
+    recipe = Recipe(
+        steps=steps,
+        lr=1e-3,
+        weight_decay=0.01,
+        clip_norm=0.0,
+        schedule="constant",
+        specaugment=True,
+        mixup=False,
+        seed=0,
+    )
     student = build_student("cnn-small", n_classes=CLASSES, n_mels=MELS)
     return Distiller(student, find_loss("east-kd-all"), recipe, "multi-label")
 

@@ -8,12 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -21,6 +22,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import CLASSES, Sizes, make_dataset
 
 from pipeline import layout
+from pipeline.commands.train import _split_lists
+from pipeline.commands.train import losses as losses_command
+from pipeline.commands.train import probe as probe_command
+from pipeline.commands.train import train as train_command
+from pipeline.distillation.losses.settings import LOSSES
 from pipeline.distillation.probing import probe
 from pipeline.distillation.settings import ProbeSettings, TrainSettings, from_mapping
 from pipeline.distillation.students.contract import load_student
@@ -135,7 +141,7 @@ def test_classes_that_exclude_each_other(home: Path, loss: str) -> None:
         {"loss": "east-all", "align": "mean"},
         {"memory_gb": 1e-6},
         {"labelled": None},
-        {"precision": "bf16-mixed"},
+        {"precision": "bf16-mixed", "clip_norm": 1.0},
     ],
     ids=str,
 )
@@ -153,6 +159,20 @@ def test_patience_stops_early(home: Path) -> None:
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "student.safetensors")
+
+
+def test_a_kill_after_the_last_step_costs_nothing(home: Path) -> None:
+    def die(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.step == 20:
+            raise RuntimeError("pulled the plug")
+
+    settings = _settings(name="at the end", loss="labels")
+    with pytest.raises(RuntimeError, match="pulled"):
+        train(settings, die)
+    again, whole = (read_run(train(_settings(name=name, loss="labels"))) for name in ("at the end", "to the end"))
+    assert again.best == whole.best
+    assert read_history(again)["step"].tolist() == [5, 10, 15, 20]
+    assert all(torch.equal(value, _weights(whole.folder)[key]) for key, value in _weights(again.folder).items())
 
 
 @pytest.mark.parametrize(
@@ -357,6 +377,34 @@ def test_a_probe_is_a_run(home: Path, kind: str) -> None:
     assert logits.shape == (64 + 40 + 60, len(CLASSES))
 
 
+# --- commands --------------------------------------------------------------------------------------
+
+
+def test_the_commands_print_the_folder(home: Path) -> None:
+    common = ["--data", "tiny", "--labelled", "24"]
+    ran = CliRunner().invoke(train_command, [*common, "--steps", "5", "--loss", "dcor", "--device", "cpu"])
+    assert ran.exit_code == 0, ran.output
+    assert read_run(Path(ran.stdout.strip())).config["loss"] == "dcor"
+    ran = CliRunner().invoke(probe_command, [*common, "--teacher", "teach", "--seed", "3"])
+    assert read_run(Path(ran.stdout.strip())).kind == "probe"
+
+
+def test_the_losses_are_listed() -> None:
+    text = CliRunner().invoke(losses_command, []).stdout
+    assert all(name in text for name in LOSSES)
+
+
+def test_every_setting_has_an_option() -> None:
+    options = {parameter.name for parameter in train_command.params}
+    assert options == {field.name for field in fields(TrainSettings)}
+    assert {parameter.name for parameter in probe_command.params} == {field.name for field in fields(ProbeSettings)}
+
+
+def test_defaults_of_options_are_those_of_the_settings() -> None:
+    made = TrainSettings(**_split_lists(train_command.make_context("train", ["--data", "x"]).params))
+    assert made == TrainSettings(data="x")
+
+
 # --- independence -----------------------------------------------------------------------------------
 
 _WITHOUT_TEACHERS = """
@@ -406,3 +454,24 @@ def test_absent_clips_are_dropped_with_a_count(home: Path) -> None:
     assert run.n_labelled == Sizes().train
     texts = [event.text for event in events if isinstance(event, Warned)]
     assert "1 of 165 clips are left out: their features are not there." in texts
+
+
+_UNTIL_KILLED = """
+import os, signal
+from pipeline.distillation.settings import TrainSettings
+from pipeline.distillation.trainer import train
+from pipeline.events import EpochDone
+def die(event):
+    if isinstance(event, EpochDone) and event.step == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(TrainSettings(data="tiny", steps=20, batch=16, labelled=24, device="cpu", validate_every=5, loss="dcor",
+                    name="killed"), die)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_nothing(home: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _UNTIL_KILLED], env=os.environ.copy(), check=False, timeout=240)
+    assert done.returncode == -signal.SIGKILL
+    again, whole = (train(_settings(loss="dcor", name=name)) for name in ("killed", "never killed"))
+    assert all(torch.equal(value, _weights(whole)[key]) for key, value in _weights(again).items())
