@@ -11,28 +11,29 @@ import csv
 import os
 import shlex
 import signal
-import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any
+from types import FrameType
+from typing import Any
 
 from pipeline import layout
 from pipeline.errors import RunError, TrainingError
 from pipeline.evaluation.runs import read_json
 from pipeline.events import Listener, Note, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
+from pipeline.experiments.children import Child, Forked, Spawned, can_fork
 from pipeline.experiments.present import complete_runs, is_there
 from pipeline.experiments.recipe import Cell, Recipe, load_recipe, plan
 
 _POLL_S = 0.5
 _TAIL_LINES = 15
+_GRACE_S = 1.0
 _PATIENCE_S = 20.0
 Command = Callable[[Cell], list[str]]
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ class _Job:
     """A cell that is running."""
 
     cell: Cell
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
+    child: Child
     told: float = 0.0
     folder: Path | None = None
     begun: float = field(default_factory=time.time)
@@ -90,20 +90,13 @@ class _Job:
 class _Start:
     """Starts a cell in a process of its own, with its share of the cores."""
 
-    make_command: Command
+    make_command: Command | None
     n_threads: int
 
     def __call__(self, cell: Cell) -> _Job:
-        line, environment = self.make_command(cell), os.environ | dict.fromkeys(_THREAD_VARIABLES, str(self.n_threads))
-        log = tempfile.TemporaryFile()  # noqa: SIM115  # closed when the job ends
-        try:
-            process = subprocess.Popen(
-                line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
-        except OSError:
-            log.close()
-            raise
-        return _Job(cell, process, log)
+        if self.make_command is None and can_fork(cell.settings):
+            return _Job(cell, Forked(cell.settings, self.n_threads))
+        return _Job(cell, Spawned((self.make_command or command)(cell), self.n_threads))
 
 
 def run_experiment(
@@ -114,7 +107,7 @@ def run_experiment(
     Args:
         workers: how many run side by side, each with its share of the cores; 0: one per core, at
             most 8.
-        make_command: how a cell becomes a command line; :func:`command` when None.
+        make_command: how a cell becomes a command line, for processes other than our own training.
 
     Raises:
         SettingError: a cell's settings are not usable; nothing was started.
@@ -129,9 +122,7 @@ def run_experiment(
         listener(TaskAdvanced(task, cell.steps, f"{cell.label}: is there"))
     waiting = [cell for cell in cells if cell not in skipped]
     n_workers = max(1, min(workers or min(8, cores), len(waiting)))
-    made, failures = _run_all(
-        waiting, n_workers, _Start(make_command or command, max(1, cores // n_workers)), task, listener
-    )
+    made, failures = _run_all(waiting, n_workers, _Start(make_command, max(1, cores // n_workers)), task, listener)
     listener(TaskFinished(task))
     labels = tuple(cell.label for cell in skipped)
     return Outcome(recipe.data, tuple(made), labels, tuple(failures), time.monotonic() - begun)
@@ -190,7 +181,7 @@ def _run_all(
             while waiting and len(jobs) < n_workers:
                 jobs.append(start(waiting.pop(0)))
             time.sleep(_POLL_S)
-            for job in [job for job in jobs if job.process.poll() is not None]:
+            for job in [job for job in jobs if job.child.exit_code() is not None]:
                 jobs.remove(job)
                 _finish(job, made, failures, task, listener)
             for job in jobs:
@@ -202,10 +193,8 @@ def _run_all(
 
 
 def _finish(job: _Job, made: list[str], failures: list[Failure], task: str, listener: Listener) -> None:
-    label, code = job.cell.label, job.process.returncode
-    job.log.seek(0)
-    lines = job.log.read().decode("utf-8", errors="replace").rstrip().splitlines()
-    job.log.close()
+    label, code, lines = job.cell.label, job.child.exit_code() or 0, job.child.output()
+    job.child.close()
     listener(TaskAdvanced(task, max(0.0, job.cell.steps - job.told), label))
     if code == 0:
         made.append(label)
@@ -249,26 +238,32 @@ def _last_step(path: Path) -> float:
 
 @contextmanager
 def _stopping() -> Iterator[list[_Job]]:
-    """Jobs that are ended with the block: asked to stop, then killed."""
+    """Jobs that are ended with the block, by SIGTERM too: asked to stop, then killed."""
     jobs: list[_Job] = []
+    before = _on_sigterm(_interrupt)
     try:
         yield jobs
     finally:
+        _on_sigterm(before)
         for job in jobs:
-            if job.process.poll() is None:
-                job.process.send_signal(signal.SIGINT)
+            if not job.child.wait(_GRACE_S):  # a terminal's Ctrl-C has reached it too
+                job.child.interrupt()
         deadline = time.monotonic() + _PATIENCE_S
         for job in jobs:
-            _wait(job.process, deadline)
-            job.log.close()
+            if not job.child.wait(max(0.1, deadline - time.monotonic())):
+                job.child.kill()
+            job.child.close()
 
 
-def _wait(process: subprocess.Popen[Any], deadline: float) -> None:
-    try:
-        process.wait(timeout=max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _on_sigterm(handler: Any) -> Any:
+    """Set what SIGTERM does and give what it did; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGTERM, handler)
 
 
 def _indented(text: str) -> str:

@@ -18,6 +18,7 @@ from fakeruns import make_run, make_table
 from pipeline.commands.train import _split_lists, probe, train
 from pipeline.errors import SettingError, TrainingError, UnknownNameError
 from pipeline.events import TaskAdvanced, TaskStarted
+from pipeline.experiments.children import Forked, can_fork
 from pipeline.experiments.grid import arguments, command, experiment_by_name, run_experiment
 from pipeline.experiments.recipe import Recipe, load_recipe, plan, recipes
 from pipeline.layout import HOME_VARIABLE, dataset_dir
@@ -68,6 +69,7 @@ time.sleep(60)
 
 PARENT = """
 import sys
+from pipeline.experiments.children import Forked, can_fork
 from pipeline.experiments.grid import run_experiment
 from pipeline.experiments.recipe import load_recipe
 recipe, child, marker = sys.argv[1:]
@@ -218,7 +220,26 @@ def test_when_all_fail_no_more_are_started(home, tmp_path):
     assert any("other 6 are not started" in getattr(event, "text", "") for event in heard)
 
 
-def test_interrupting_stops_the_children(home, tmp_path):
+def test_a_forked_run_ends_like_the_command_would(home):
+    cell = plan(load_recipe("demo", data="demo", changes=["seeds=1"]))[0]
+    child = Forked(cell.settings, 1)
+    try:
+        assert child.wait(120)
+        assert child.exit_code() == 1
+        assert "error: There is no store of musicnn" in "\n".join(child.output())
+    finally:
+        child.close()
+    assert not child.log.exists()
+
+
+def test_only_runs_that_touch_no_gpu_are_forked():
+    cells = plan(load_recipe("demo", changes=["seeds=1", "device=cpu"]))
+    assert all(can_fork(cell.settings) == (sys.platform == "linux") for cell in cells)
+    assert not can_fork(plan(load_recipe("demo", changes=["seeds=1", "device=cuda"]))[1].settings)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_stops_the_children(home, tmp_path, how):
     recipe(tmp_path)
     marker, waiting = tmp_path / "pids", tmp_path / "waiting.py"
     waiting.write_text(WAITING)
@@ -227,7 +248,7 @@ def test_interrupting_stops_the_children(home, tmp_path):
     deadline = time.monotonic() + 30
     while (not marker.exists() or len(marker.read_text().split()) < 2) and time.monotonic() < deadline:
         time.sleep(0.1)
-    parent.send_signal(signal.SIGINT)
+    parent.send_signal(how)
     assert parent.wait(timeout=20) != 0
     for pid in map(int, marker.read_text().split()):
         with pytest.raises(ProcessLookupError):

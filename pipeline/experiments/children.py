@@ -1,0 +1,158 @@
+"""Processes that make one run each.
+
+On Linux without a GPU they are forked from a server that has imported PyTorch and Lightning once:
+importing them takes longer than a short training.  Elsewhere, and where CUDA could be touched
+before the fork, each is a fresh ``east train`` or ``east probe``.  Either way a run has its own
+process, its own share of the cores and its own output, and dies alone.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.distillation.settings import ProbeSettings, TrainSettings
+
+Settings = TrainSettings | ProbeSettings
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GPU_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+_PRELOADED = ["pipeline.distillation.trainer", "pipeline.distillation.probing"]
+
+
+class Child(ABC):
+    """A process with its output in a file that vanishes with :meth:`close`."""
+
+    def __init__(self) -> None:
+        handle, name = tempfile.mkstemp(prefix="east-run-", suffix=".log")
+        os.close(handle)
+        self.log = Path(name)
+
+    @abstractmethod
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+
+    @abstractmethod
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it ended in time."""
+
+    @property
+    @abstractmethod
+    def pid(self) -> int:
+        """Its process id."""
+
+    def interrupt(self) -> None:
+        """Ask it to stop; training keeps what it has."""
+        if self.exit_code() is None:
+            os.kill(self.pid, signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.exit_code() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait(10.0)
+
+    def output(self) -> list[str]:
+        """Lines that it printed."""
+        return self.log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+
+    def close(self) -> None:
+        """Forget its output."""
+        self.log.unlink(missing_ok=True)
+
+
+class Spawned(Child):
+    """A command line."""
+
+    def __init__(self, line: Sequence[str], n_threads: int) -> None:
+        super().__init__()
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(n_threads))
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
+
+    def exit_code(self) -> int | None:
+        """See :class:`Child`."""
+        return self._process.poll()
+
+    def wait(self, timeout_s: float) -> bool:
+        """See :class:`Child`."""
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    @property
+    def pid(self) -> int:
+        """See :class:`Child`."""
+        return self._process.pid
+
+
+class Forked(Child):
+    """A fork of the server that has everything imported."""
+
+    def __init__(self, settings: Settings, n_threads: int) -> None:
+        super().__init__()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOADED)
+        self._process = context.Process(target=make_run, args=(settings, str(self.log), n_threads), daemon=False)
+        self._process.start()
+
+    def exit_code(self) -> int | None:
+        """See :class:`Child`."""
+        return self._process.exitcode
+
+    def wait(self, timeout_s: float) -> bool:
+        """See :class:`Child`."""
+        self._process.join(timeout_s)
+        return self._process.exitcode is not None
+
+    @property
+    def pid(self) -> int:
+        """See :class:`Child`."""
+        return self._process.pid or 0
+
+
+def can_fork(settings: Settings) -> bool:
+    """Whether a fork is safe: Linux, and no GPU that a library may have looked at before."""
+    asked = settings.device if isinstance(settings, TrainSettings) else "cpu"
+    on_cpu = asked == "cpu" or (asked == "auto" and not any(Path(name).exists() for name in _GPU_FILES))
+    return sys.platform == "linux" and on_cpu
+
+
+def make_run(settings: Settings, log: str, n_threads: int) -> None:
+    """Body of a forked child: train or probe, output to ``log``, exit codes as those of ``east``."""
+    _redirect(log)
+    import torch
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    from pipeline.distillation.probing import probe
+    from pipeline.distillation.trainer import train
+    from pipeline.errors import EastError
+
+    torch.set_num_threads(n_threads)
+    try:
+        with threadpool_limits(n_threads):
+            print(probe(settings) if isinstance(settings, ProbeSettings) else train(settings))  # noqa: T201
+    except EastError as error:
+        print("\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())]))  # noqa: T201
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _redirect(log: str) -> None:
+    """Send both outputs, of Python and of libraries, to a file."""
+    handle: Any = os.open(log, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    os.close(handle)
