@@ -243,14 +243,14 @@ def find_run(text: str) -> Path:
     Raises:
         RunError: no such run, or several of that name.
     """
-    if (Path(text) / "run.json").is_file() or len(Path(text).parts) != 1:
+    if Path(text).is_dir() or len(Path(text).parts) != 1:
         return Path(text)
-    found = sorted(layout.home().glob(f"*/runs/{escape(text)}/run.json"))
+    found = sorted(layout.home().glob(f"*/runs/{escape(text)}"))
     if len(found) == 1:
-        return found[0].parent
+        return found[0]
     if found:
-        raise RunError(f"Run {text!r} is there {len(found)} times: {', '.join(str(path.parent) for path in found)}.")
-    names = [path.parent.name for path in layout.home().glob("*/runs/*/run.json")]
+        raise RunError(f"Run {text!r} is there {len(found)} times: {', '.join(map(str, found))}. Give the folder.")
+    names = [path.name for path in layout.home().glob("*/runs/*")]
     near = get_close_matches(text, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise RunError(f"There is no run {text!r}, neither as a folder nor below {layout.home()}/*/runs.{hint}")
