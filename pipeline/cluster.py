@@ -112,7 +112,7 @@ def running(layout: WorkerLayout, *, scheduler: str | None, worker_bytes: int, p
         with _interrupt_later():
             cluster = SpecCluster(
                 workers=_workers(layout, worker_bytes, preload),
-                scheduler={"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1"}},
+                scheduler={"cls": Scheduler, "options": _LOCAL},
                 silence_logs=50,
             )
         with cluster, Client(cluster) as client:
@@ -135,10 +135,14 @@ def _interrupt_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-#: One task at a time and none waiting at a worker: a dying worker then blames only its own task.
+#: Nothing listens on the network, and no port is fixed: several commands may run at once.
+_LOCAL = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+
+#: One task at a time and none waiting at a worker: a dying worker then blames only its own task,
+#: and does so at once, since another worker would only die of it as well.
 _SETTINGS = {
     "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.allowed-failures": 1,
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -154,10 +158,9 @@ def _workers(layout: WorkerLayout, worker_bytes: int, preload: str) -> dict[int,
         index: {
             "cls": Nanny,
             "options": {
-                "host": "127.0.0.1",
+                **_LOCAL,
                 "nthreads": 1,
                 "memory_limit": max(3 * worker_bytes, share),
-                "dashboard": False,
                 "preload": [preload],
                 "env": _environment(layout, index),
                 "silence_logs": 50,

@@ -39,6 +39,8 @@ class FakeTeacher(Extractor):
         time.sleep(self.sleep_s * len(audio))
         usable = audio[:, : audio.shape[1] // HOP * HOP].reshape(len(audio), -1, HOP)
         base = torch.stack([usable.square().mean(-1).sqrt(), usable.abs().amax(-1)], -1) * self.factor
+        if self.card.name == "fake-nan":
+            base = base / 0.0 - base / 0.0
         if self.card.name == "fake-drift":
             base = base * float(os.environ.get("FAKE_DRIFT", "1.0"))
         n_frames = n_valid // HOP
@@ -75,7 +77,7 @@ CARDS = (
     fake_card("fake"),
     fake_card("fake-slow", sleep_s=0.04),
     fake_card("fake-big", factor=3e5),
-    fake_card("fake-nan", factor=float("nan")),
+    fake_card("fake-nan"),
     fake_card("fake-drift"),
 )
 

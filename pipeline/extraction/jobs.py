@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.audio.extractor import Mode
-from pipeline.stores import ShardTarget
-from pipeline.stores.journal import ShardRecord
+if TYPE_CHECKING:  # kept light: processes that only decode import this module, too
+    from pipeline.audio.extractor import Mode
+    from pipeline.stores import ShardTarget
+    from pipeline.stores.journal import ShardRecord
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class DaskRunner:
         """The job to run again when its workers died, without the clips that killed them."""
         if future.status != "error" or not isinstance(future.exception(), KilledWorker):
             return None
-        listener(Warned(f"{job.key}: its workers died. Looking for the clip that kills them."))
+        listener(Warned(f"{job.key}: its worker died. Looking for the clip that kills it."))
         alive = [clip for row, clip in enumerate(job.clips) if row not in job.dead]
         rows = [row for row in range(len(job.clips)) if row not in job.dead]
         killers = {rows[row]: reason for row, reason in find_killers(alive, job.clip_s).items()}

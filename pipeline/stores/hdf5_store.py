@@ -10,6 +10,7 @@ import errno
 import json
 import mmap
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ _DIMENSIONS = ("clip", "frame", "channel")
 _MAX_ATTRIBUTE = 1 << 24
 _READ_BYTES = 1 << 25
 _CHECKSUM_BYTES = 4
+_CLIP_OVERHEAD_BYTES = 512
 
 
 def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Listener = ignore) -> None:
@@ -38,10 +40,16 @@ def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Liste
         source: any reader; its features are copied shard by shard.
         meta: root attributes to write.
     """
+    task = f"pack {meta.name}"
+    listener(TaskStarted(task, len(source), "clips"))
+    _require_space(path.parent, source.n_bytes + len(source) * _CLIP_OVERHEAD_BYTES)
     with _disk_errors(), publishing(path) as draft, h5py.File(draft, "w", libver=("v110", "v110")) as file:
         for key, value in meta.attributes().items():
             file.attrs.create(key, json.dumps(value, sort_keys=True, ensure_ascii=False), dtype=_TEXT)
-        _write_features(file, source, meta, listener)
+        features = _create_features(file, source, meta)
+        for rows in source.blocks():
+            features[rows[0] : rows[-1] + 1] = source.read(rows)
+            listener(TaskAdvanced(task, len(rows)))
         for name, (_, kind) in CLIP_ARRAYS.items():
             values = getattr(source.arrays, name)
             if kind is str:
@@ -52,6 +60,13 @@ def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Liste
             file[name].dims[0].label = "clip"
         for name, values in source.canaries().items():
             file.create_dataset(f"canary/{name}", data=values, fletcher32=True)
+    listener(TaskFinished(task))
+
+
+def _require_space(folder: Path, n_bytes: int) -> None:
+    """A full disk in the middle of writing leaves HDF5 in a state that it complains about at length."""
+    if shutil.disk_usage(folder).free < n_bytes:
+        raise OSError(errno.ENOSPC, f"no space left on device for {n_bytes:,} bytes")
 
 
 @contextmanager
@@ -63,17 +78,12 @@ def _disk_errors() -> Iterator[None]:
         raise OSError(errno.EIO, f"HDF5 could not write ({error})") from error
 
 
-def _write_features(file: h5py.File, source: StoreReader, meta: StoreMeta, listener: Listener) -> None:
+def _create_features(file: h5py.File, source: StoreReader, meta: StoreMeta) -> h5py.Dataset:
     chunk = (min(meta.chunk_clips, max(1, len(source))), meta.frames, meta.channels)
     features = file.create_dataset("features", source.shape, source.dtype, chunks=chunk, fletcher32=True, fillvalue=0)
     for axis, label in enumerate(_DIMENSIONS):
         features.dims[axis].label = label
-    task = f"pack {meta.name}"
-    listener(TaskStarted(task, len(source), "clips"))
-    for rows in source.blocks():
-        features[rows[0] : rows[-1] + 1] = source.read(rows)
-        listener(TaskAdvanced(task, len(rows)))
-    listener(TaskFinished(task))
+    return features
 
 
 class Hdf5Reader(StoreReader):
@@ -155,8 +165,9 @@ class Hdf5Reader(StoreReader):
             raise StoreError(f"{self.path}: the canaries are damaged: {error}") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a later read opens it again, without the map."""
         self._views.forget(0, len(self))
+        self._map = None
         if self._file is not None and self._process == os.getpid():
             self._file.close()
         self._file = None

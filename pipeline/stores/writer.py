@@ -190,6 +190,6 @@ def _check_ids(clip_ids: np.ndarray, where: Path) -> None:
         raise StoreError(f"{where}: the clip_id {twice!r} stands twice; ids must be unique.")
     if odd := [clip_id for clip_id in ids if not clip_id or storable_text(clip_id) != clip_id]:
         raise StoreError(
-            f"{where}: the clip_id {odd[0][:200]!r} is not text that a store can keep (valid UTF-8, no NUL, not too long). "
-            "Rename the file, or give its clip another id in the clip table."
+            f"{where}: the clip_id {odd[0][:200]!r} is not text that a store can keep (valid UTF-8, no NUL, not too "
+            "long). Rename the file, or give its clip another id in the clip table."
         )
