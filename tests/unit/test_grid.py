@@ -220,6 +220,7 @@ def test_when_all_fail_no_more_are_started(home, tmp_path):
     assert any("other 6 are not started" in getattr(event, "text", "") for event in heard)
 
 
+@pytest.mark.slow
 def test_a_forked_run_ends_like_the_command_would(home):
     cell = plan(load_recipe("demo", data="demo", changes=["seeds=1"]))[0]
     child = Forked(cell.settings, 1)
