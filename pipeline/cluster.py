@@ -135,6 +135,8 @@ def _interrupt_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+_QUIET_TRACKER = "ignore::UserWarning:multiprocessing.resource_tracker"
+
 #: Nothing listens on the network, and no port is fixed: several commands may run at once.
 _LOCAL = {"host": "127.0.0.1", "dashboard": False, "dashboard_address": "127.0.0.1:0"}
 
@@ -188,8 +190,13 @@ def _spawn_environment(layout: WorkerLayout) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Dask sets the variables in this process to hand them on; put back what was there."""
+    """Dask sets the variables in this process to hand them on; put back what was there.
+
+    The helper process that Python starts beside workers is told not to count the semaphores that
+    a killed driver leaves: it is there to remove them.
+    """
     before = dict(os.environ)
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before.get("PYTHONWARNINGS", ""), _QUIET_TRACKER]))
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ import soxr
 from extracting import ROOT, command, meta_of, run, table_of, tidy, write_clips
 
 from pipeline import layout
-from pipeline.errors import ClipsFailedError, PlanError, SettingError, StoreError, UnknownNameError
+from pipeline.errors import ClipsFailedError, PlanError, SettingError, StoreBusyError, StoreError, UnknownNameError
 from pipeline.events import ClipFailed, ClipShort, Event, ShardDone, Warned
 from pipeline.manifest import ClipTable
 from pipeline.stores import State, open_store
@@ -248,6 +248,15 @@ def test_other_settings_are_refused(table: ClipTable) -> None:
     run(table.select(np.arange(4)), "fake/clip")
     with pytest.raises(StoreError, match=r"made with other settings: mode is 'fast' there and 'exact' here"):
         run(table, "fake/clip", mode="exact")
+
+
+def test_second_run_is_told_that_the_store_is_busy(table: ClipTable) -> None:
+    def again(event: Event) -> None:
+        if isinstance(event, ShardDone):
+            with pytest.raises(StoreBusyError, match=rf"clip\.zarr is being written by process {os.getpid()} on this"):
+                run(table, "fake/clip")
+
+    assert run(table, "fake/clip", listener=again).n_done == N
 
 
 def test_dry_run_writes_nothing(table: ClipTable) -> None:
