@@ -1,1 +1,1 @@
-""""""
+"""Stage two: students that learn from stores."""

@@ -1,1 +1,1 @@
-""""""
+"""Stage one: audio to stores of features."""

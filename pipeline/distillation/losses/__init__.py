@@ -1,1 +1,1 @@
-""""""
+"""Losses, one module each."""

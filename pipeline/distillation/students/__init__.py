@@ -1,1 +1,1 @@
-""""""
+"""Students, one module and one card each."""
