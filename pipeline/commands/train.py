@@ -153,7 +153,12 @@ def probe(**options: Any) -> None:
 
 @click.command()
 def losses() -> None:
-    """List the losses of `east train --loss` with their defaults."""
+    """List the losses of `east train --loss` with their defaults.
+
+    \b
+    Example:
+      east losses
+    """
     from pipeline.commands.console import show_table
     from pipeline.distillation.losses.settings import LOSSES
 
