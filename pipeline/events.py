@@ -87,17 +87,7 @@ class EpochDone:
     values: dict[str, float]
 
 
-Event = (
-    TaskStarted
-    | TaskAdvanced
-    | TaskFinished
-    | Note
-    | Warned
-    | ShardDone
-    | ClipFailed
-    | ClipShort
-    | EpochDone
-)
+Event = TaskStarted | TaskAdvanced | TaskFinished | Note | Warned | ShardDone | ClipFailed | ClipShort | EpochDone
 Listener = Callable[[Event], None]
 
 

@@ -9,7 +9,16 @@ from contextlib import contextmanager
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -58,7 +67,7 @@ class Renderer:
             transient=False,
             disable=not self.live,
         )
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str, TaskID] = {}
         self._printed_at: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
@@ -83,7 +92,9 @@ class Renderer:
                 self._epoch(event)
             case ShardDone():
                 if self.verbose:
-                    self.console.print(f"{event.store}: shard {event.shard}, {event.n_done} done, {event.n_failed} failed")
+                    self.console.print(
+                        f"{event.store}: shard {event.shard}, {event.n_done} done, {event.n_failed} failed"
+                    )
 
     def _start(self, event: TaskStarted) -> None:
         self._ids[event.task] = self.progress.add_task(event.task, total=event.total, unit=event.unit, detail="")
@@ -104,7 +115,7 @@ class Renderer:
             return
         if not self.live and not self.quiet:
             self._print_plain_id(event.task, key)
-        self.progress.stop_task(key)  # type: ignore[arg-type]
+        self.progress.stop_task(key)
 
     def _epoch(self, event: EpochDone) -> None:
         if self.verbose:
@@ -114,7 +125,7 @@ class Renderer:
     def _print_plain(self, task: str) -> None:
         self._print_plain_id(task, self._ids[task])
 
-    def _print_plain_id(self, name: str, key: int) -> None:
+    def _print_plain_id(self, name: str, key: TaskID) -> None:
         task = next(task for task in self.progress.tasks if task.id == key)
         elapsed = task.elapsed or 0.0
         rate = task.completed / elapsed if elapsed else 0.0
@@ -143,7 +154,9 @@ def show(text: str) -> None:
     click.echo(text)
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()) -> None:
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()
+) -> None:
     """Print a result table to standard output; columns in ``numeric`` are right-aligned."""
     table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):

@@ -117,7 +117,7 @@ def train(**options: Any) -> None:
     Examples:
       east train --data chorales --teacher musicnn --labelled 200 --steps 700
       east train --data chorales --loss labels --labelled 200 --steps 700
-      east train --data openmic --student cp-resnet --teacher panns/frames --loss east-kd \\
+      east train --data chorales --teacher panns/frames --loss east-kd \\
           --lam 0.8 --batch 16 --schedule plateau --lr 1e-4 --weight-decay 1e-4 --clip-norm 1
     """
     from pipeline.distillation.settings import TrainSettings
