@@ -25,7 +25,7 @@ def publishing(path: Path) -> Iterator[Path]:
     try:
         yield draft
         sync(draft)
-        os.replace(draft, path)
+        draft.replace(path)
         sync(path.parent)
     finally:
         draft.unlink(missing_ok=True)

@@ -42,8 +42,8 @@ def store_path(dataset: str, extractor: str, output: str, format: Format = "zarr
 
 def find_store(dataset: str, extractor: str, output: str) -> Path | None:
     """The store in whichever format it is there, Zarr first, or None."""
-    for format in SUFFIXES:
-        path = store_path(dataset, extractor, output, format)
+    for kind in SUFFIXES:
+        path = store_path(dataset, extractor, output, kind)
         if path.exists():
             return path
     return None
