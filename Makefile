@@ -68,7 +68,7 @@ report: $(READY) ## the comparison as one HTML page
 	$(EAST) report --data "$(DATA)" $(ARGS)
 
 test: $(READY) ## the default tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 check: $(READY) ## format, lint, types, tests: what must be green
 	$(BIN)/ruff format --check .
