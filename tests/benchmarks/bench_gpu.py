@@ -1,0 +1,118 @@
+"""On a GPU: where networks run, how fast, and whether they agree with the CPU.
+
+For each network (mel front end, CNN14 of full width with random weights, MusiCNN of few random
+filters): clips per second on the GPU over those on the CPU with all cores, and the largest
+difference between the two, relative to the largest value, which the card's tolerance bounds.
+``half`` is compared too, and only reported.
+
+Runs from a plain folder of this repository with torch, numpy and librosa; nothing of ours needs to
+be installed: ``python tests/benchmarks/bench_gpu.py``.
+"""
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+import torch
+from torch import Tensor
+
+from pipeline import registry
+from pipeline.audio.extractor import Extractor, Mode, build_extractor
+from pipeline.cards import ExtractorCard
+
+CLIP_S = 10.0
+Build = Callable[[Mode], Extractor]
+
+
+def run(size: int = 32) -> dict[str, float]:
+    """Speed-up and agreement by network, for batches of ``size`` clips; empty where there is no GPU.
+
+    Raises:
+        AssertionError: a network did not run on the GPU, or is outside its tolerance.
+    """
+    if not torch.cuda.is_available():
+        return {}
+    found: dict[str, float] = {}
+    for name, card, build in networks():
+        found |= {f"{name}: {key}": value for key, value in compare(card, build, size, "cuda").items()}
+    return found
+
+
+def networks(width: int = 64) -> Iterator[tuple[str, ExtractorCard, Build]]:
+    """Name, card, and what builds it on the CPU in a mode."""
+    import narrow_musicnn
+    import narrow_panns
+
+    mel = registry.find_front_end("mel-openmic")
+    yield mel.name, mel, lambda mode: build_extractor(mel, mode=mode)
+    panns, musicnn = registry.find_teacher("panns"), registry.find_teacher("musicnn")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for module, card, more in ((narrow_panns, panns, {"width": width}), (narrow_musicnn, musicnn, {})):
+            names = tuple(output.name for output in card.outputs)
+            yield (
+                card.name,
+                card,
+                lambda mode, m=module, c=card, o=names, k=more: m.build(c, outputs=o, mode=mode, folder=place, **k),
+            )
+
+
+def compare(card: ExtractorCard, build: Build, size: int, device: str) -> dict[str, float]:
+    """Rates and differences of one network on a device and on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    audio = 0.3 * torch.randn(size, int(CLIP_S * card.rate_hz), generator=generator)
+    n_valid = torch.full((size,), audio.shape[1])
+    n_valid[-1] = audio.shape[1] // 2
+    audio[-1, audio.shape[1] // 2 :] = 0
+    found: dict[str, float] = {}
+    reference = build("exact").eval()(audio, n_valid)
+    modes: tuple[Mode, ...] = ("exact", "fast", "half")
+    for mode in modes:
+        network = build(mode).eval().to(device)
+        placed = {tensor.device.type for tensor in (*network.parameters(), *network.buffers())}
+        assert placed <= {device}, f"{card.name} is on {placed}, not on {device}"
+        outputs = network(audio.to(device), n_valid.to(device))
+        largest = 0.0
+        for name, frames in outputs.items():
+            assert frames.features.device.type == device
+            assert torch.equal(frames.n_frames.cpu(), reference[name].n_frames)
+            largest = max(largest, _difference(reference[name].features, frames.features.float().cpu()))
+        found[f"{mode} differs by (tolerance {card.tolerance:g})"] = largest
+        assert mode == "half" or largest <= card.tolerance, f"{card.name} {mode}: {largest} > {card.tolerance}"
+        found[f"{mode} clips/s"] = _rate(network, audio.to(device), n_valid.to(device))
+    few = min(size, 4)
+    found["CPU clips/s"] = _rate(build("fast").eval(), audio[:few], n_valid[:few])
+    found["GPU / CPU"] = found["fast clips/s"] / found["CPU clips/s"]
+    return found
+
+
+def _difference(reference: Tensor, found: Tensor) -> float:
+    return float((reference - found).abs().max() / reference.abs().max().clamp(min=1e-9))
+
+
+def _rate(network: Extractor, audio: Tensor, n_valid: Tensor, rounds: int = 3) -> float:
+    """Clips per second, the best of a few rounds after one to warm up."""
+    best = 0.0
+    for number in range(rounds + 1):
+        began = time.perf_counter()
+        outputs = network(audio, n_valid)
+        float(sum(frames.features.sum() for frames in outputs.values()))  # waits for the device
+        if number:
+            best = max(best, len(audio) / (time.perf_counter() - began))
+    return best
+
+
+if __name__ == "__main__":
+    if not torch.cuda.is_available():
+        print(f"PyTorch {torch.__version__} sees no GPU here; there is nothing to measure.")
+        sys.exit(0)
+    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}")
+    for name, value in run(*map(int, sys.argv[1:2])).items():
+        print(f"{name:<60} {value:,.6g}")
