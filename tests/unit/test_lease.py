@@ -108,7 +108,7 @@ def test_only_one_of_many_gets_it(folder: Path) -> None:
         "from pipeline.stores.lease import Lease\n"
         "sys.stdin.readline()\n"
         "try:\n"
-        "    with Lease(Path(sys.argv[1])) as lease: time.sleep(1.0); lease.require_held(); print('held')\n"
+        "    with Lease(Path(sys.argv[1])) as lease: time.sleep(0.5); lease.require_held(); print('held')\n"
         "except StoreBusyError: print('busy')\n"
     )
     children = [
