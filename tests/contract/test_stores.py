@@ -60,10 +60,19 @@ def path(tmp_path: Path, suffix: str) -> Path:
     return tmp_path / f"store.{suffix}"
 
 
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both formats, written once; tests work on copies."""
+    folder = tmp_path_factory.mktemp("originals")
+    for suffix in ("zarr", "h5"):
+        write_store(folder / f"store.{suffix}", meta=META, **content())
+    return folder
+
+
 @pytest.fixture
-def written(path: Path) -> Path:
-    write_store(path, meta=META, **content())
-    return path
+def written(originals: Path, path: Path) -> Path:
+    original = originals / path.name
+    return Path(shutil.copytree(original, path) if original.is_dir() else shutil.copy(original, path))
 
 
 @pytest.fixture
