@@ -115,8 +115,24 @@ def running(layout: WorkerLayout, *, scheduler: str | None, worker_bytes: int, p
                 scheduler={"cls": Scheduler, "options": _LOCAL},
                 silence_logs=50,
             )
-        with cluster, Client(cluster) as client:
+        with cluster, Client(cluster) as client, _killed_on_error(cluster):
             yield client
+
+
+@contextlib.contextmanager
+def _killed_on_error(cluster: SpecCluster) -> Iterator[None]:
+    """Workers end in order when all is done, and at once when the driver stops on an error or Ctrl-C.
+
+    What a worker has not published by then does not count anyway.
+    """
+    try:
+        yield
+    except BaseException:
+        for nanny in cluster.workers.values():
+            nanny.auto_restart = False
+            with contextlib.suppress(OSError, TypeError):
+                os.kill(nanny.pid, signal.SIGKILL)
+        raise
 
 
 @contextlib.contextmanager
