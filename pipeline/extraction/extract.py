@@ -140,8 +140,8 @@ def _start(
 ) -> Runner:
     if not planned.jobs or (chosen.n_workers == 0 and not settings.scheduler):
         return SerialRunner()
-    where = settings.scheduler or f"{chosen.n_workers} local workers"
-    listener(Note(f"Starting {where} on {chosen.device}, {chosen.threads} threads each."))
+    own = f"Starting {chosen.n_workers} local workers on {chosen.device}, {chosen.threads} threads each."
+    listener(Note(f"Working on the Dask cluster at {settings.scheduler}." if settings.scheduler else own))
     client = stack.enter_context(
         cluster.running(
             chosen,

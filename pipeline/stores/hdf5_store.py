@@ -22,7 +22,7 @@ from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publishing
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
-from pipeline.stores.schema import CLIP_ARRAYS, MAX_STRING, StoreMeta, parse_meta
+from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, StoreMeta, parse_meta
 from pipeline.stores.views import ChunkViews
 
 _TEXT = h5py.string_dtype("utf-8")
@@ -108,7 +108,7 @@ class Hdf5Reader(StoreReader):
         if self._file is None or self._process != os.getpid():
             try:
                 self._file = h5py.File(self.path, "r", locking=False)
-            except (OSError, RuntimeError) as error:
+            except DAMAGE as error:
                 raise StoreError(
                     f"{self.path} cannot be opened as HDF5 ({error}): not HDF5, or cut short. Extract it again."
                 ) from error
@@ -130,7 +130,7 @@ class Hdf5Reader(StoreReader):
     def _read_rows(self, first: int, stop: int) -> np.ndarray:
         try:
             return np.asarray(self._open()["features"][first:stop])
-        except OSError as error:
+        except DAMAGE as error:
             raise StoreError(f"{self.path}: rows {first} to {stop - 1} are damaged: {error}") from error
 
     def _load(self, number: int) -> np.ndarray:
@@ -161,7 +161,7 @@ class Hdf5Reader(StoreReader):
         require_small(self.path, sum(int(dataset.nbytes) for dataset in found.values()))
         try:
             return {name: np.asarray(dataset[...]) for name, dataset in found.items()}
-        except (OSError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise StoreError(f"{self.path}: the canaries are damaged: {error}") from error
 
     def close(self) -> None:
@@ -191,7 +191,7 @@ def _attributes(file: h5py.File, where: str) -> dict[str, object]:
         for key, text in file.attrs.items():
             if isinstance(text, str) and len(text) <= _MAX_ATTRIBUTE:
                 found[key] = json.loads(text)
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
+    except DAMAGE as error:
         raise StoreError(f"{where}: the root attributes are damaged: {error}") from error
     return found
 
@@ -205,7 +205,7 @@ def _dataset(group: h5py.Group, name: str, where: str) -> h5py.Dataset:
     try:
         own = isinstance(group.get(name, getlink=True), h5py.HardLink)
         dataset = group[name] if own else None
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise StoreError(f"{where}: {name!r} is damaged: {error}") from error
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         raise StoreError(f"{where} has no usable array {name!r}: damaged, or not a store of ours.")
@@ -224,7 +224,7 @@ def _read_small(file: h5py.File, where: str, frames: int) -> ClipArrays:
                 made[name] = np.array([_text(value) for value in dataset[...].tolist()], object)
             else:
                 made[name] = np.asarray(dataset[...]).astype(kind, copy=False)
-        except (OSError, RuntimeError, TypeError, ValueError) as error:
+        except DAMAGE as error:
             raise StoreError(f"{where}: {name} is damaged: {error}") from error
     arrays = ClipArrays(**made)
     arrays.check(where, frames)

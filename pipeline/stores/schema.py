@@ -31,6 +31,9 @@ RESAMPLER = "soxr-HQ"
 HDF5_SUFFIXES = (".h5", ".hdf5")
 Dtype = Literal["float16", "float32"]
 
+#: What libraries raise over damaged or forged metadata and chunks.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
 #: Arrays along the clip axis, with the shape beyond it and the type; ``str`` is variable UTF-8.
 CLIP_ARRAYS: dict[str, tuple[tuple[int, ...], Any]] = {
     "clip_id": ((), str),

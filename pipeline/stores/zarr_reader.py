@@ -13,7 +13,7 @@ from pipeline.errors import StoreError
 from pipeline.stores.journal import read_journal
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.remote import RemoteFiles
-from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, parse_meta
+from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, StoreMeta, parse_meta
 from pipeline.stores.shards import MappedShard, shard_key
 from pipeline.stores.views import ChunkViews, zeros
 from pipeline.stores.zarr_store import CANARY, FEATURES, find_array
@@ -31,7 +31,7 @@ def open_group(path: str) -> tuple[zarr.Group, StoreMeta]:
     """
     try:
         group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, OSError) as error:
+    except DAMAGE as error:
         raise StoreError(f"{path} cannot be opened as a Zarr v3 store: {error}") from error
     return group, parse_meta(group.attrs.asdict(), path)
 
@@ -53,7 +53,7 @@ def read_small_arrays(group: zarr.Group, where: str, meta: StoreMeta) -> ClipArr
         try:
             value = np.asarray(array[:n])
             made[name] = value.astype(object) if kind is str else value.astype(kind, copy=False)
-        except (ValueError, TypeError, RuntimeError, OSError) as error:
+        except DAMAGE as error:
             raise StoreError(f"{where}: {name} is damaged: {error}") from error
     found = ClipArrays(**made)
     if Path(where).is_dir():
@@ -125,7 +125,7 @@ class ZarrReader(StoreReader):
         unique, back = np.unique(rows, return_inverse=True)
         try:
             found = self._features.oindex[unique, :, :]
-        except (ValueError, RuntimeError, OSError) as error:
+        except DAMAGE as error:
             raise StoreError(f"{self.path}: features cannot be read: {error}") from error
         return np.asarray(found)[back]
 
@@ -161,7 +161,7 @@ class ZarrReader(StoreReader):
             arrays = dict(folder.arrays()) if isinstance(folder, zarr.Group) else {}
             require_small(self.path, sum(array.nbytes for array in arrays.values()))
             return {name: np.asarray(array[...]) for name, array in sorted(arrays.items())}
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError) as error:
+        except DAMAGE as error:
             raise StoreError(f"{self.path}: the canaries are damaged: {error}") from error
 
     def close(self) -> None:

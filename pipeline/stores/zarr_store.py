@@ -18,7 +18,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 from pipeline.errors import StoreError
 from pipeline.files import publish_bytes, sync
 from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta
+from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, StoreMeta
 
 FEATURES = "features"
 CANARY = "canary"
@@ -168,7 +168,7 @@ def find_array(group: zarr.Group, name: str, where: str) -> zarr.Array[Any]:
         array = group[name]
     except KeyError:
         array = None
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except DAMAGE as error:
         raise StoreError(f"{where}: the metadata of {name!r} are damaged: {error}") from error
     if not isinstance(array, zarr.Array):
         raise StoreError(f"{where} has no array {name!r}: damaged, half copied, or not a store of ours.")
