@@ -26,17 +26,21 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 class WorkerLayout:
     """What each worker is given.
 
-    ``gpus`` holds one GPU index per worker, empty on CPUs; each worker sees only its own.
+    ``gpus`` holds one GPU index per worker, empty on CPUs; each worker sees only its own.  Without
+    workers, ``own_gpu`` is the one that this process uses, among those it sees.
     """
 
     n_workers: int
     threads: int
     gpus: tuple[str, ...] = ()
+    own_gpu: int = 0
 
     @property
     def device(self) -> str:
-        """The device as a worker names it."""
-        return "cuda" if self.gpus else "cpu"
+        """The device as the process that works names it."""
+        if not self.gpus:
+            return "cpu"
+        return "cuda" if self.n_workers else f"cuda:{self.own_gpu}"
 
 
 def n_cores() -> int:
@@ -57,9 +61,12 @@ def choose_layout(n_workers: int | None, device: str) -> WorkerLayout:
     if n_workers is not None and n_workers < 0:
         raise SettingError(f"--workers is {n_workers}; it must be 0 (in this process) or more.")
     gpus = find_gpus(device)
+    if gpus and n_workers == 0:
+        first = device.partition(":")[2].split(",")[0]
+        return WorkerLayout(n_workers=0, threads=n_cores(), gpus=gpus[:1], own_gpu=int(first or 0))
     if gpus:
-        n = len(gpus) if not n_workers else min(n_workers, len(gpus))
-        return WorkerLayout(n_workers=n if n_workers != 0 else 0, threads=max(1, n_cores() // n), gpus=gpus[:n])
+        n = len(gpus) if n_workers is None else min(n_workers, len(gpus))
+        return WorkerLayout(n_workers=n, threads=max(1, n_cores() // n), gpus=gpus[:n])
     n = n_cores() if n_workers is None else n_workers
     return WorkerLayout(n_workers=n, threads=max(1, n_cores() // max(1, n)))
 

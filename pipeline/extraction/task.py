@@ -17,7 +17,7 @@ from pipeline import registry
 from pipeline.audio.extractor import Extractor, build_extractor
 from pipeline.audio.quiet import quiet_decoders
 from pipeline.audio.timing import n_samples
-from pipeline.errors import AudioError
+from pipeline.errors import AudioError, PlanError
 from pipeline.extraction.decoding import ClipAudio, Group, decode_groups
 from pipeline.extraction.jobs import ClipJob, ClipTrouble, ExtractorSpec, OutputJob, ShardJob, ShardResult
 from pipeline.stores import State
@@ -79,8 +79,17 @@ def run_network(
 
     Shape:
         audio: [batch, samples] float32; n_valid: [batch] int64
+
+    Raises:
+        PlanError: the GPU's memory is too small for the batch.
     """
-    found = extractor(torch.from_numpy(audio).to(device), torch.from_numpy(n_valid).to(device))
+    try:
+        found = extractor(torch.from_numpy(audio).to(device), torch.from_numpy(n_valid).to(device))
+    except torch.OutOfMemoryError as error:
+        raise PlanError(
+            f"{extractor.card.name} does not fit into the memory of {device} with {len(audio)} clips at once. "
+            "Use a smaller --batch, or --mode half."
+        ) from error
     return {
         name: (frames.features.float().cpu().numpy(), frames.n_frames.cpu().numpy()) for name, frames in found.items()
     }
