@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.files import publish_bytes
-from pipeline.stores import sums, zarr_store
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import State
 from pipeline.stores.shards import shard_key, write_shard
+from pipeline.stores.sums import SUMS, collect_sums
+from pipeline.stores.zarr_store import FEATURES, creating, fill_new, root_document
 
 
 def copy_to_zarr(reader: StoreReader, path: Path) -> None:
@@ -18,18 +19,18 @@ def copy_to_zarr(reader: StoreReader, path: Path) -> None:
     Raises:
         StoreError: something is at ``path`` already.
     """
-    with zarr_store.creating(path) as draft:
-        zarr_store.fill_new(draft, reader.meta, reader.arrays, reader.canaries())
+    with creating(path) as draft:
+        fill_new(draft, reader.meta, reader.arrays, reader.canaries())
         shards = {}
         for number, rows in enumerate(reader.blocks()):
             if (reader.state[rows] == State.PENDING).all():
                 continue
-            key = f"{zarr_store.FEATURES}/{shard_key(number)}"
+            key = f"{FEATURES}/{shard_key(number)}"
             shards[key] = write_shard(
                 draft / key, reader.read(rows), chunk_clips=reader.meta.chunk_clips, shard_clips=reader.meta.shard_clips
             )
-        root = zarr_store.root_document(draft, reader.meta)
-        publish_bytes(draft / sums.SUMS, sums.collect(draft, known=shards, root=root))
+        root = root_document(draft, reader.meta)
+        publish_bytes(draft / SUMS, collect_sums(draft, known=shards, root=root))
 
 
 def unpack(path: Path, work: Path) -> None:

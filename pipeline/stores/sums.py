@@ -16,7 +16,7 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 _OUTSIDE = {SUMS, LEASE, JOURNAL}
 
 
-def collect(folder: Path, *, known: Mapping[str, str], root: bytes) -> bytes:
+def collect_sums(folder: Path, *, known: Mapping[str, str], root: bytes) -> bytes:
     """The list over all files of a store, sorted by name.
 
     Shards are large and already digested when they were written: their digests come from

@@ -21,7 +21,6 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, ignore
 from pipeline.files import publish_bytes
-from pipeline.stores import sums, zarr_store
 from pipeline.stores.copying import unpack
 from pipeline.stores.disk import remove_drafts, writing
 from pipeline.stores.hdf5_store import write_hdf5
@@ -32,7 +31,9 @@ from pipeline.stores.pending import pending_shards, prepare
 from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, digest_content, require_same, with_fingerprint
 from pipeline.stores.shards import shard_key
+from pipeline.stores.sums import SUMS, collect_sums
 from pipeline.stores.target import ShardTarget, storable_text, target_of, working_path
+from pipeline.stores.zarr_store import FEATURES, create_zarr, publish_root, replace_small_arrays, root_document
 
 
 class StoreWriter:
@@ -82,14 +83,14 @@ class StoreWriter:
             if self.path != self.work and self.path.exists():
                 unpack(self.path, self.work)
             else:
-                zarr_store.create_zarr(self.work, meta, ClipArrays.pending(clip_ids), canaries)
+                create_zarr(self.work, meta, ClipArrays.pending(clip_ids), canaries)
         except (OSError, StoreError):
             if not self.work.exists():
                 raise  # else another writer was faster: its lease decides
 
     def _resume(self, wanted: StoreMeta, clip_ids: np.ndarray, retry_failed: bool) -> None:
         remove_drafts(self.work)
-        for draft in (self.work / zarr_store.FEATURES).glob(".*.tmp"):
+        for draft in (self.work / FEATURES).glob(".*.tmp"):
             draft.unlink(missing_ok=True)
         with open_store(self.work) as reader:
             require_same(reader.meta, wanted, str(self.path))
@@ -100,7 +101,7 @@ class StoreWriter:
             self.meta = dataclasses.replace(
                 self.meta, complete=False, content_digest="", manifest_digest=wanted.manifest_digest
             )
-            zarr_store.publish_root(self.work, zarr_store.root_document(self.work, self.meta))
+            publish_root(self.work, root_document(self.work, self.meta))
             self._fold()
             (self.work / JOURNAL).unlink(missing_ok=True)
 
@@ -173,14 +174,14 @@ class StoreWriter:
 
     def _fold(self) -> None:
         """Small arrays, digest list, root: in this order; only then may the journal be forgotten."""
-        zarr_store.replace_small_arrays(self.work, self.arrays, self.meta)
-        root = zarr_store.root_document(self.work, self.meta)
-        publish_bytes(self.work / sums.SUMS, sums.collect(self.work, known=self._shards, root=root))
-        zarr_store.publish_root(self.work, root)
+        replace_small_arrays(self.work, self.arrays, self.meta)
+        root = root_document(self.work, self.meta)
+        publish_bytes(self.work / SUMS, collect_sums(self.work, known=self._shards, root=root))
+        publish_root(self.work, root)
 
 
 def _key(shard: int) -> str:
-    return f"{zarr_store.FEATURES}/{shard_key(shard)}"
+    return f"{FEATURES}/{shard_key(shard)}"
 
 
 def _check_ids(clip_ids: np.ndarray, where: Path) -> None:
