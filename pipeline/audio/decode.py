@@ -10,6 +10,7 @@ was cut off or does not decode inside the segment, and
 - at least half of the promised segment came before         short: kept, counted, said in words
 - less than half came before                                failed: truncated, or format (damaged)
 was cut off beyond the segment                              done
+was cut off where the segment ends, an unknown loss (OGG)   short: kept, counted, said in words
 ends before the segment starts, as its header promises      failed: range
 holds a NaN or an infinity inside the segment               failed: values
 is missing, a folder, a link to nothing                     failed: missing
@@ -250,7 +251,8 @@ class AudioFile:
         if cause is None and not self._promise.cut:
             sure = min(promised, self._n_frames - self._promise.tolerance - start)
         if n_there > 0 and n_there >= sure:
-            return ""
+            lost = self._promise.cut and start + n_there >= self._n_frames
+            return "the file was cut off at the end of this clip; how much is lost is not known" if lost else ""
         if sure <= 0 and cause is None:
             raise AudioRangeError("the segment starts at the very end of the file", name=self._name)
         rate_hz = self.info.rate_hz
@@ -274,7 +276,7 @@ def probe(path: Path | str) -> AudioInfo:
     Raises:
         AudioError: it is not usable audio; the subclass says why.
     """
-    with AudioFile(path) as file:
+    with decoders_quiet(), AudioFile(path) as file:
         return file.info
 
 

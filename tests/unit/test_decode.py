@@ -269,6 +269,13 @@ def test_consecutive_segments_of_an_mp3_do_not_seek(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=_LAST_BIT)
 
 
+@pytest.mark.parametrize("name", ["cut.ogg", "cut.opus"])
+def test_a_cut_file_read_to_its_apparent_end_is_said_to_be_short(zoo: Zoo, name: str) -> None:
+    with AudioFile(zoo[name][0]) as file:
+        assert "cut off" in file.read(0.0, file.info.duration_s).short
+        assert file.read(0.0, file.info.duration_s / 2).short == ""
+
+
 _READ_QUIETLY = """
 import sys
 from pipeline.audio.decode import AudioFile
