@@ -156,17 +156,27 @@ class SoundFileSource:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        self._close_descriptor()
         if self._stream is not None:
             self._stream.close()
+
+    def _close_descriptor(self) -> None:
+        """Once and here alone.
+
+        Left to libsndfile, it is closed on some failures and not on others; closing it again then
+        closes what another thread has just opened under the same number.
+        """
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _open_local(self, path: Path | str) -> Any:
         """By descriptor, so that no name is too odd; by path where only the suffix tells the format."""
         self._descriptor = open_descriptor(path)
         try:
-            return _Forward(self._descriptor, closefd=True)
+            return _Forward(self._descriptor, closefd=False)
         except sf.LibsndfileError as error:
-            _close_quietly(self._descriptor)
-            self._descriptor = -1
+            self._close_descriptor()
             return self._open_by_suffix(path, error)
 
     def _open_by_suffix(self, path: Path | str, first: sf.LibsndfileError) -> Any:
@@ -195,11 +205,3 @@ class SoundFileSource:
 
 def _not_audio(name: str) -> AudioFormatError:
     return AudioFormatError("not audio, or its header is damaged: no decoder knows it", name=name)
-
-
-def _close_quietly(descriptor: int) -> None:
-    """Libsndfile closes the descriptor on some failures and not on others."""
-    try:
-        os.close(descriptor)
-    except OSError:
-        return

@@ -8,6 +8,7 @@ import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -476,3 +477,18 @@ def test_soundfile_still_overcounts_or_not(tmp_path: Path) -> None:
     """What the tolerance for MP3 rests on: the decoder's count is near the truth and no more."""
     path = write_good(tmp_path, "mp3")
     assert abs(sf.info(path).frames - CLIP_S * RATE_HZ) <= 3_000
+
+
+def test_failing_files_do_not_close_what_other_threads_have_open(zoo: Zoo, tmp_path: Path) -> None:
+    text, good = tmp_path / "text.mp3", zoo["good.wav"][0]
+    text.write_text("this is not audio")
+
+    def rate_of(path: Path) -> int:
+        try:
+            return probe(path).rate_hz
+        except AudioError:
+            return 0
+
+    with ThreadPoolExecutor(4) as pool, decoders_quiet():
+        found = list(pool.map(rate_of, [text, good] * 300))
+    assert found == [0, probe(good).rate_hz] * 300
