@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -115,6 +116,8 @@ def running(layout: WorkerLayout, *, scheduler: str | None, worker_bytes: int, p
         with _connect(scheduler) as client:
             yield client
         return
+    # Connections that close late, after the cluster has given its handlers back, are no news either.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with _environment_kept(), dask.config.set(_SETTINGS | {_SPAWN: _spawn_environment(layout)}):
         with _interrupt_later():
             cluster = SpecCluster(
