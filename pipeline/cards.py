@@ -65,11 +65,32 @@ class OutputCard:
 
 
 @dataclass(frozen=True)
+class OptionCard:
+    """A setting of an extractor, given after its name: ``openl3:hop=0.96``.
+
+    A value has the type of ``default``; where there are ``choices``, it is one of them.
+    """
+
+    name: str
+    default: Scalar
+    help: str
+    choices: tuple[Scalar, ...] = ()
+
+
+@dataclass(frozen=True)
 class ExtractorCard:
     """A teacher or a mel front end.
 
     ``builder`` is ``"module:function"``, imported on use.  ``tolerance`` is the largest relative
     difference that devices and library versions may cause; canaries are held to it.
+
+    An extractor with ``options`` has a ``configure``, again ``"module:function"``, which gives the
+    card for the values chosen (see :func:`pipeline.registry.configured`).  ``subject`` says what
+    must follow the name of a whole family of models, such as ``MODEL[@REVISION]`` after ``hf:``.
+
+    ``mode_errors`` is what was measured: by mode, the largest difference from ``exact`` relative to
+    the largest magnitude.  ``max_s`` is the longest input a network takes at once, 0 for any; longer
+    ones are cut into windows.
     """
 
     name: str
@@ -89,6 +110,11 @@ class ExtractorCard:
     min_s: float = 0.0
     tolerance: float = 1e-3
     batch_clips: int = 8
+    options: tuple[OptionCard, ...] = ()
+    configure: str = ""
+    subject: str = ""
+    mode_errors: Mapping[str, float] = field(default_factory=dict)
+    max_s: float = 0.0
 
     def output(self, name: str) -> OutputCard:
         """The output of that name.
@@ -103,7 +129,7 @@ class ExtractorCard:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, as a store keeps them."""
-        return asdict(self) | {"parameters": dict(self.parameters)}
+        return asdict(self) | {"parameters": dict(self.parameters), "mode_errors": dict(self.mode_errors)}
 
 
 @dataclass(frozen=True)

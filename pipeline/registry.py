@@ -4,6 +4,10 @@ The folder is the registry: every ``card.py`` under ``extraction/teachers``, eve
 ``distillation/students`` and ``datasets`` that has ``CARDS`` is found.  Modules named in the
 environment variable ``EAST_PLUGINS`` (comma separated) are looked at too, so that a teacher, a
 student or a dataset can live outside this package.
+
+A teacher's name may carry settings: ``NAME:option=value:option=value``, and for a family of models
+``hf:MODEL@REVISION:option=value``.  The card of such a name has a name of its own that is fit for
+a folder (``openl3-hop0.96``), so that stores of different settings lie side by side.
 """
 
 from __future__ import annotations
@@ -12,15 +16,17 @@ import importlib
 import importlib.util
 import os
 import pkgutil
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
-from pipeline.cards import DatasetCard, ExtractorCard, StudentCard
+from pipeline.cards import DatasetCard, ExtractorCard, OptionCard, Scalar, StudentCard
 from pipeline.errors import SettingError, UnknownNameError
 
 PLUGINS_VARIABLE = "EAST_PLUGINS"
-_Card = TypeVar("_Card", ExtractorCard, StudentCard, DatasetCard)
+_Card = TypeVar("_Card", ExtractorCard, StudentCard, DatasetCard, OptionCard)
 
 
 def extractors() -> dict[str, ExtractorCard]:
@@ -49,8 +55,8 @@ def datasets() -> dict[str, DatasetCard]:
 
 
 def find_teacher(name: str) -> ExtractorCard:
-    """The teacher of that name; an unknown name lists the choices and the nearest."""
-    return _find("teacher", name, teachers())
+    """The teacher of that name, settings and all; an unknown name lists the choices and the nearest."""
+    return configured(name, "teacher", teachers())
 
 
 def find_front_end(name: str) -> ExtractorCard:
@@ -59,8 +65,8 @@ def find_front_end(name: str) -> ExtractorCard:
 
 
 def find_extractor(name: str) -> ExtractorCard:
-    """The mel front end or teacher of that name."""
-    return _find("extractor", name, extractors())
+    """The mel front end or teacher of that name, settings and all."""
+    return configured(name, "extractor", extractors())
 
 
 def find_student(name: str) -> StudentCard:
@@ -75,8 +81,113 @@ def find_dataset(name: str) -> DatasetCard:
 
 def builder(card: ExtractorCard | StudentCard | DatasetCard) -> Callable[..., Any]:
     """Import what ``card.builder`` names, written ``"package.module:function"``."""
-    module, _, function = card.builder.partition(":")
+    return _imported(card.builder)
+
+
+def _imported(reference: str) -> Callable[..., Any]:
+    module, _, function = reference.partition(":")
     return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+
+
+def split_request(request: str) -> tuple[str, tuple[str, ...]]:
+    """A request and the outputs it names after its last slash.
+
+    The slash of a model's own name is none, so a family of models takes a last part only where it
+    is one of its outputs.
+
+    >>> split_request("panns/clip+frames"), split_request("musicnn")
+    (('panns', ('clip', 'frames')), ('musicnn', ()))
+    """
+    name, slash, last = request.rpartition("/")
+    if not slash:
+        return request, ()
+    outputs = tuple(last.split("+"))
+    base, colon, _ = request.partition(":")
+    family = extractors().get(base) if colon else None
+    if family is not None and family.subject:
+        known = {output.name for output in family.outputs}
+        return (name, outputs) if known.issuperset(outputs) and ":" in name else (request, ())
+    return name, outputs
+
+
+def folder_name(name: str) -> str:
+    """What the card of a name with settings is called: fit for a folder, for a URL, for a column.
+
+    >>> folder_name("openl3:hop=0.96"), folder_name("hf:/models/MERT-v1-95M:layer=7")
+    ('openl3-hop0.96', 'hf-MERT-v1-95M-layer7')
+    """
+    base, subject, settings = _parts(name)
+    model = subject.rstrip("/")
+    model = model.rpartition("/")[2] if _is_path(model) else model
+    words = [base, *filter(None, [model]), *(f"{key}{value}" for key, value in settings)]
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", "-".join(words))
+
+
+def configured(name: str, kind: str, cards: Mapping[str, ExtractorCard]) -> ExtractorCard:
+    """The card for a name with settings; without any, the card as it stands.
+
+    ``card.configure`` is called as ``configure(card, values)`` with a value for every option, and
+    ``values["subject"]`` for a family of models.
+
+    Raises:
+        UnknownNameError: no such extractor, or no such option.
+        SettingError: a value of another type or outside the choices, or a family without its model.
+    """
+    base, subject, settings = _parts(name)
+    card = _find(kind, base, dict(cards))
+    if card.subject and not subject:
+        raise SettingError(f"{base} needs a model: {base}:{card.subject}.")
+    if subject and not card.subject:
+        raise SettingError(f"{name!r}: {subject!r} is no setting of the form option=value. {_known_options(card)}")
+    if not subject and not settings:
+        return card
+    values: dict[str, Scalar] = {option.name: option.default for option in card.options}
+    for key, text in settings:
+        option = _find(f"option of {base}", key, {option.name: option for option in card.options})
+        values[key] = _value(base, option, text)
+    if subject:
+        values["subject"] = subject
+    made: ExtractorCard = _imported(card.configure)(card, values)
+    return replace(made, name=folder_name(name))
+
+
+def _parts(name: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+    """Base, subject, settings in order: ``hf:a/b@c:layer=7`` -> hf, a/b@c, ((layer, 7),)."""
+    base, *rest = name.split(":")
+    settings = []
+    while rest and re.match(r"[a-z_]+=", rest[-1]):
+        key, _, value = rest.pop().partition("=")
+        settings.append((key, value))
+    return base, ":".join(rest), tuple(sorted(settings))
+
+
+def _is_path(subject: str) -> bool:
+    return subject.startswith((".", "/", "~")) or subject.count("/") > 1
+
+
+def _value(base: str, option: OptionCard, text: str) -> Scalar:
+    kind, parse = _KINDS[type(option.default)]
+    try:
+        value = parse(text)
+    except (ValueError, KeyError):
+        raise SettingError(f"{base}:{option.name}={text}: not {kind}. {option.help}.") from None
+    if option.choices and value not in option.choices:
+        choices = ", ".join(map(str, option.choices))
+        raise SettingError(f"{base}:{option.name}={text}: one of {choices}. {option.help}.")
+    return value
+
+
+_KINDS: dict[type, tuple[str, Callable[[str], Scalar]]] = {
+    float: ("a number", float),
+    int: ("a whole number", int),
+    bool: ("true or false", lambda text: {"true": True, "false": False}[text]),
+    str: ("a text", str),
+}
+
+
+def _known_options(card: ExtractorCard) -> str:
+    names = ", ".join(f"{option.name} ({option.help})" for option in card.options)
+    return f"{card.name} has {names or 'no options'}."
 
 
 def _find(kind: str, name: str, cards: dict[str, _Card]) -> _Card:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import layout
+from pipeline import layout, registry
 from pipeline.cards import StudentCard
 from pipeline.distillation.settings import NO_TEACHER
 from pipeline.errors import SettingError, StoreError
@@ -107,7 +107,8 @@ def _below(dataset: str, extractor: str, output: str = "") -> list[str]:
 
 
 def _find(name: str, dataset: str) -> str:
-    extractor, _, output = name.partition("/")
+    request, outputs = registry.split_request(name)
+    extractor, output = registry.folder_name(request), "+".join(outputs)
     found = _below(dataset, extractor, output)
     if not found:
         raise StoreError(f"There is no store of {name} for {dataset!r}. {_how_to_make(name, dataset)}")

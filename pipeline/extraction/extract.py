@@ -68,7 +68,7 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
 
 
 def _require_one_teacher_for_weights(settings: ExtractSettings) -> None:
-    teachers = [name for name in settings.requests if registry.find_extractor(name.partition("/")[0]).weights]
+    teachers = [name for name in settings.requests if registry.find_extractor(registry.split_request(name)[0]).weights]
     if settings.weights is not None and len(teachers) != 1:
         raise SettingError(f"--weights goes with one teacher; this run has {len(teachers)}.")
 

@@ -47,7 +47,7 @@ def choose_requests(teacher: str, student: str) -> tuple[str, ...]:
     fronts = [registry.find_student(name).front_end for name in _names(student)]
     teachers = _names(teacher)
     for name in teachers:
-        registry.find_teacher(name.partition("/")[0])
+        registry.find_teacher(registry.split_request(name)[0])
     if not fronts and not teachers:
         raise SettingError("Nothing to extract: both --teacher and --student are none.")
     return tuple(dict.fromkeys([*fronts, *teachers]))

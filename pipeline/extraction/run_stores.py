@@ -52,9 +52,9 @@ def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> Ex
         SettingError: no such output.
         WeightsError: the weights are not to be had.
     """
-    name, _, outputs = request.partition("/")
+    name, outputs = registry.split_request(request)
     card = registry.find_extractor(name)
-    chosen = tuple(outputs.split("+")) if outputs else card.default_outputs
+    chosen = outputs or card.default_outputs
     known = [output.name for output in card.outputs]
     if unknown := [output for output in chosen if output not in known]:
         raise SettingError(f"{name} has no output {unknown[0]!r}; it has {', '.join(known)}.")
@@ -74,7 +74,7 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
     digests = tuple(weights.digest_of(path) for path in spec.weights)
     found = []
     for output in spec.outputs:
-        path = layout.store_path(table.name, spec.name, output, settings.format)
+        path = layout.store_path(table.name, card.name, output, settings.format)
         meta = _make_meta(table, card, extractor, output, digests=digests, dtype=settings.dtype)
         known, arrays = preview(path, meta, table.clip_id, retry_failed=settings.retry_failed)
         pending = pending_shards(arrays, known.shard_clips)
