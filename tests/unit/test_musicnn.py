@@ -15,8 +15,8 @@ from torch import Tensor
 from pipeline import weights
 from pipeline.audio.extractor import Extractor, Mode, build_extractor
 from pipeline.errors import WeightsError
+from pipeline.extraction.teachers.bundle import read_bundle
 from pipeline.extraction.teachers.musicnn import prune
-from pipeline.extraction.teachers.musicnn.bundle import read_bundle
 from pipeline.extraction.teachers.musicnn.extractor import Musicnn, build
 from pipeline.extraction.teachers.musicnn.fast_network import FastNetwork
 from pipeline.extraction.teachers.musicnn.layers import read_layers

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import WeightsError
-from pipeline.extraction.teachers.musicnn.bundle import read_bundle
+from pipeline.extraction.teachers.bundle import read_bundle
 
 BATCH_NORM_EPSILON = 1e-3
 Array = NDArray[np.float64]
