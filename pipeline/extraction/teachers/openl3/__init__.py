@@ -1,0 +1,1 @@
+"""OpenL3: audio embeddings learnt from the correspondence of sound and image (Cramer et al. 2019)."""
