@@ -23,7 +23,7 @@ EXTRAS := demo,dev
 
 option = $(if $(2),$(1) "$(2)")
 
-.PHONY: help setup demo data extract train evaluate compare report test check format lint types bench bench-gpu parity clean
+.PHONY: help setup demo data extract train compare report test check parity format bench bench-teachers bench-gpu clean
 
 help: ## list targets and variables
 	@echo "Targets:"
@@ -70,11 +70,15 @@ report: $(READY) ## the comparison as one HTML page
 test: $(READY) ## the default tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
-check: $(READY) ## format, lint, types, tests: what must be green
+check: $(READY) ## format, lint, types, tests, parity with the PyTorch originals: what must be green
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+	$(BIN)/python -m tests.parity --environment torch
+
+parity: $(READY) ## teachers against their original packages (environments in .parity/), into docs/parity.md
+	$(BIN)/python -m tests.parity --write $(ARGS)
 
 format: $(READY) ## format the code and sort its imports
 	$(BIN)/ruff check --fix-only --quiet .
@@ -82,6 +86,9 @@ format: $(READY) ## format the code and sort its imports
 
 bench: $(READY) ## speed and memory as ratios within one run
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+bench-teachers: $(READY) ## teachers against their original packages: audio-seconds per second, memory
+	$(BIN)/python -m tests.benchmarks teachers $(ARGS)
 
 bench-gpu: $(READY) ## placement, throughput and CPU/GPU agreement, where there is a GPU
 	$(BIN)/python -m tests.benchmarks.bench_gpu $(ARGS)

@@ -20,7 +20,7 @@ def main(names: list[str]) -> int:
     missed = 0
     for name in names or sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py")):
         module = importlib.import_module(f"bench_{name}")
-        if not hasattr(module, "run"):
+        if not hasattr(module, "run") or (getattr(module, "ALONE", False) and not names):
             continue
         began = time.perf_counter()
         print(f"\n{name}: {(module.__doc__ or '').strip().splitlines()[0]}", flush=True)

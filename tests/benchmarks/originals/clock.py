@@ -1,0 +1,26 @@
+"""Times an original package over a folder of audio files, as its users run it: one file after the other."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROUNDS = 2
+
+
+def measure(folder: str, embed: Callable[[Path], object]) -> None:
+    """Print the seconds of each round over all files, after one file to warm up, and peak bytes."""
+    paths = sorted(Path(folder).glob("*.wav"))
+    embed(paths[0])
+    seconds = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        for path in paths:
+            embed(path)
+        seconds.append(time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
