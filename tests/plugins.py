@@ -3,7 +3,8 @@
 Set ``EAST_PLUGINS=plugins`` (``tests/`` is on the path) to have them found in this process and in
 its workers.  The teachers' numbers have known answers: level and peak of every 100 ms, per clip or
 per frame.  ``fake-slow`` sleeps, ``fake-big`` gives values that float16 cannot hold, ``fake-nan``
-gives none, ``fake-drift`` gives other numbers when the environment says so.
+gives none, ``fake-drift`` gives other numbers when the environment says so, ``fake-leaky`` mixes
+the clips of a batch.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ class FakeTeacher(Extractor):
             base = base / 0.0 - base / 0.0
         if self.card.name == "fake-drift":
             base = base * float(os.environ.get("FAKE_DRIFT", "1.0"))
+        if self.card.name == "fake-leaky":
+            base = base / (1.0 + base.amax())
         n_frames = n_valid // HOP
         frames = mask_frames(base @ self.weights.to(base.device), n_frames)
-        clip = Frames(mask_frames(base, n_frames).features.mean(1, keepdim=True), (n_frames > 0).long())
+        total = mask_frames(base, n_frames).features.sum(1, keepdim=True)
+        clip = Frames(total / n_frames.clamp(min=1)[:, None, None], (n_frames > 0).long())
         return {name: value for name, value in {"frames": frames, "clip": clip}.items() if name in self.outputs}
 
     def count_frames(self, output: str, n_samples: int) -> int:
@@ -64,6 +68,7 @@ def fake_card(name: str, *, factor: float = 1.0, sleep_s: float = 0.0) -> Extrac
         default_outputs=("frames", "clip"),
         parameters={"factor": factor, "sleep_s": sleep_s},
         licence_weights="none",
+        min_s=HOP / RATE_HZ,
         batch_clips=4,
     )
 
@@ -79,6 +84,7 @@ CARDS = (
     fake_card("fake-big", factor=3e5),
     fake_card("fake-nan"),
     fake_card("fake-drift"),
+    fake_card("fake-leaky"),
 )
 
 
