@@ -1,0 +1,1 @@
+"""YAMNet: an AudioSet tagger on a MobileNet, from its TensorFlow checkpoint."""
