@@ -123,6 +123,15 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "-", "-".join(words))
 
 
+def subject_of(name: str) -> str:
+    """The model in a name of a family, empty elsewhere.
+
+    >>> subject_of("hf:lab/model@v1:layer=7"), subject_of("panns")
+    ('lab/model@v1', '')
+    """
+    return _parts(name)[1]
+
+
 def configured(name: str, kind: str, cards: Mapping[str, ExtractorCard]) -> ExtractorCard:
     """The card for a name with settings; without any, the card as it stands.
 

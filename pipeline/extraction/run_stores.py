@@ -22,6 +22,7 @@ from pipeline.stores import State, StoreMeta, StoreWriter
 from pipeline.stores.pending import pending_shards, preview
 from pipeline.stores.schema import Dtype, choose_sizes
 from pipeline.stores.target import target_of, working_path
+from pipeline.weights.models import fetch_model
 
 
 @dataclass
@@ -58,8 +59,11 @@ def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> Ex
     known = [output.name for output in card.outputs]
     if unknown := [output for output in chosen if output not in known]:
         raise SettingError(f"{name} has no output {unknown[0]!r}; it has {', '.join(known)}.")
-    local = settings.weights if card.weights else None
-    files = weights.fetch_all(card.weights, local=local, listener=listener)
+    if card.subject:
+        files = fetch_model(registry.subject_of(name), listener=listener)
+    else:
+        local = settings.weights if card.weights else None
+        files = weights.fetch_all(card.weights, local=local, listener=listener)
     return ExtractorSpec(name, chosen, settings.mode, files, settings.batch_clips or card.batch_clips)
 
 
