@@ -1,0 +1,1 @@
+"""PaSST: an audio spectrogram transformer trained on AudioSet with patchout (Koutini et al. 2022)."""

@@ -1,0 +1,115 @@
+"""PaSST as an extractor: embeddings of windows, and one of a whole clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.audio.extractor import Extractor, Frames, Mode, mask_frames
+from pipeline.cards import ExtractorCard
+from pipeline.errors import WeightsError
+from pipeline.extraction.teachers.passt.card import LONGEST, PATCH, ROWS, SCENE_HOP, SHORTEST, STFT_HOP, STRIDE
+from pipeline.extraction.teachers.passt.checkpoint import load_checkpoint
+from pipeline.extraction.teachers.passt.front_end import LogMel
+from pipeline.extraction.teachers.passt.network import PaSST
+from pipeline.extraction.teachers.passt.windows import Windows
+
+_BOTH = {"embedding": "all", "scene": "scene_all"}
+"""The output that is its logits and itself."""
+
+_TOKENS_AT_ONCE = {"cpu": 1_024, "cuda": 32_768}
+"""Tokens in one pass: nine windows of 0.96 s fill a core's cache, and more of them gain nothing there."""
+
+
+def build(card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, weights: tuple[Path, ...]) -> Passt:
+    """PaSST from an official checkpoint; ``width``, ``depth`` and ``heads`` on the card say how large.
+
+    Raises:
+        WeightsError: not one file, or not this network's.
+    """
+    if len(weights) != 1:
+        raise WeightsError(f"{card.name} takes 1 file of weights ({card.weights[0].filename}), not {len(weights)}.")
+    width, depth, heads = (int(card.parameters[key] or 0) for key in ("width", "depth", "heads"))
+    network = PaSST(width, depth, heads)
+    load_checkpoint(network, weights[0], f"PaSST of {depth} blocks of width {width} for 10 s")
+    return Passt(card, outputs=outputs, mode=mode, network=network)
+
+
+class Passt(Extractor):
+    """PaSST. All windows of a batch go through the network together, a bounded number at a time."""
+
+    def __init__(self, card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, network: PaSST) -> None:
+        super().__init__()
+        self.card, self.outputs, self.mode = card, outputs, mode
+        self.windows = Windows(*(int(card.parameters[key] or 0) for key in ("window", "hop")))
+        self.front_end, self.network = LogMel(card), network.eval()
+        if mode == "half":
+            for block in network.blocks:
+                block.get_submodule("attn").to(torch.bfloat16)
+                block.get_submodule("mlp").to(torch.bfloat16)
+
+    def count_frames(self, output: str, n_samples: int) -> int:
+        """A window at the first sample and every ``hop`` behind it within the clip; one scene."""
+        if n_samples <= 0:
+            return 0
+        return 1 if output.startswith("scene") else self.windows.count(n_samples)
+
+    def extract(self, audio: Tensor, n_valid: Tensor) -> dict[str, Frames]:
+        """See :class:`~pipeline.audio.extractor.Extractor`."""
+        made: dict[str, tuple[Tensor, Tensor]] = {}
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            if {"embedding", "all"} & set(self.outputs):
+                n_frames = torch.where(n_valid > 0, self.windows.count(n_valid), 0)
+                made["embedding"] = (self._embed_windows(audio, n_valid, n_frames, self.windows), n_frames)
+            if {"scene", "scene_all"} & set(self.outputs):
+                made["scene"] = (self._embed_scenes(audio, n_valid), (n_valid > 0).to(torch.int64))
+            made |= {both: self._with_logits(*made[one]) for one, both in _BOTH.items() if both in self.outputs}
+        return {name: mask_frames(*made[name]) for name in self.outputs}
+
+    def _with_logits(self, features: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.network.logits(features), features], 2), n_frames
+
+    def _embed_windows(self, audio: Tensor, n_valid: Tensor, n_frames: Tensor, windows: Windows) -> Tensor:
+        """Windows of every clip, none beyond its end: [clip, samples] -> [clip, frame, width]."""
+        clips, frames = windows.pairs(n_frames)
+        features = audio.new_zeros(len(audio), int(n_frames.max()), self.network.width)
+        for part in self._chunks(len(clips), windows.length):
+            samples = windows.cut(audio, n_valid, clips[part], frames[part])
+            features[clips[part], frames[part]] = self._embed(samples)
+        return features
+
+    def _embed_scenes(self, audio: Tensor, n_valid: Tensor) -> Tensor:
+        """Each clip whole, with those of the same length; long ones by windows: -> [clip, 1, width]."""
+        features = audio.new_zeros(len(audio), 1, self.network.width)
+        audio = F.pad(audio, (0, max(0, SHORTEST - audio.shape[1])))
+        lengths = torch.where(n_valid > 0, n_valid.clamp(SHORTEST, LONGEST + 1), 0)
+        for length in set(lengths.tolist()) - {0}:
+            (alike,) = (lengths == length).nonzero(as_tuple=True)
+            if length > LONGEST:
+                features[alike] = self._embed_long(audio[alike], n_valid[alike])
+                continue
+            for part in self._chunks(len(alike), length):
+                features[alike[part], 0] = self._embed(audio[alike[part], :length])
+        return features
+
+    def _embed_long(self, audio: Tensor, n_valid: Tensor) -> Tensor:
+        """The mean over windows of the longest length: [clip, samples] -> [clip, 1, width]."""
+        windows = Windows(LONGEST, SCENE_HOP)
+        n_frames = windows.count(n_valid)
+        features = self._embed_windows(audio, n_valid, n_frames, windows)
+        return features.sum(1, keepdim=True) / n_frames[:, None, None]
+
+    def _embed(self, samples: Tensor) -> Tensor:
+        """[window, samples] -> [window, width]."""
+        return self.network.features(self.front_end(samples), fast=self.mode != "exact")
+
+    def _chunks(self, n: int, length: int) -> Iterator[slice]:
+        """Slices of ``n`` inputs of so many samples, small enough for one pass."""
+        columns = ((length - 1) // STFT_HOP + 1 - PATCH) // STRIDE + 1
+        device = self.front_end.window.device.type
+        size = max(1, _TOKENS_AT_ONCE.get(device, _TOKENS_AT_ONCE["cuda"]) // (2 + ROWS * columns))
+        return (slice(start, start + size) for start in range(0, n, size))
