@@ -5,8 +5,8 @@ tiles of 4 x 4 outputs Winograd's F(4 x 4, 3 x 3) spends 36 / 16 = 2.25.  The tr
 are matrix products with small constant matrices, and the rest is one batched matrix product, so that
 all the work runs in the machine's matrix routine, in pieces that stay in its cache.  What is left of
 the fourfold saving after the transforms, over a direct convolution that runs near the processor's
-peak: 1.2 times the speed with 64 channels, 1.8 times with 128, 2 to 3 times from 256 on, for a
-difference of about 1e-5 of the output's range in float32 (``python -m tests.benchmarks winograd``).
+peak: nothing with 64 channels, 1.4 to 1.8 times the speed with 128, 2 to 4 times from 256 on, for a
+difference of about 1e-5 of the output's range in float32 (``python -m tests.benchmarks convolution``).
 
 Source: A. Lavin and S. Gray, "Fast algorithms for convolutional neural networks", CVPR 2016, with
 interpolation at 0, 1, -1, 2, -2 and infinity.
@@ -17,8 +17,7 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 _TILES = 128
 """Tiles in one piece of the work: enough rows for the matrix routine, few enough for the cache."""
@@ -51,58 +50,14 @@ _OUT = {
 }
 
 
-class Winograd(nn.Module):
-    """A 3 x 3 convolution of stride 1 and padding 1 with bias, and a ReLU behind it.
-
-    Anywhere but on a CPU in float32 it is the plain convolution.  The transformed filters (four
-    times the bytes of the plain ones) are made on first use.
+def convolve(x: Tensor, filters: Tensor, bias: Tensor, columns: int) -> Tensor:
+    """A 3 x 3 convolution of stride 1 and padding 1, bias, ReLU.
 
     Shape:
-        x: [batch, channels, height, width], channels last; so is what it gives.
+        x: [batch, height, width, in]
+        filters: of :func:`transform_filters`, for tiles of that many ``columns``
+        returns: [batch, height, width, out]
     """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        usual = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
-        if usual != ((3, 3), (1, 1), (1, 1), (1, 1), 1):
-            raise ValueError(f"only plain 3 x 3 convolutions have this form, not {conv}")
-        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-        weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self._filters: dict[int, Tensor] = {}
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolution, bias, ReLU."""
-        if x.device.type != "cpu" or x.dtype != torch.float32:
-            return F.conv2d(x, self.weight, self.bias, padding=1).relu_()
-        columns = 2 if _padded(x.shape[3], 2) < _padded(x.shape[3], 4) else 4
-        if columns not in self._filters:
-            self._filters[columns] = transform_filters(self.weight.detach(), columns)
-        return _convolve(x.permute(0, 2, 3, 1), self._filters[columns], self.bias.detach(), columns).permute(0, 3, 1, 2)
-
-
-def transform_filters(weight: Tensor, columns: int) -> Tensor:
-    """[out, in, 3, 3] -> [6 * (columns + 2), in, out], for tiles of 4 rows and ``columns`` columns."""
-    rows, across = (torch.tensor(_FILTER[m], dtype=torch.float64) for m in (4, columns))
-    made = torch.einsum("ij,ocjk,lk->ilco", rows, weight.double(), across)
-    return made.flatten(0, 1).float().contiguous()
-
-
-def _padded(width: int, columns: int) -> int:
-    """Inputs that tiles of that many columns read, overlaps counted: what the products cost."""
-    return -(-width // columns) * (columns + 2)
-
-
-@cache
-def _matrices(columns: int) -> tuple[Tensor, Tensor]:
-    """What flattened tiles are multiplied with before and after: [36, 36] and [16, 36]."""
-    into = torch.kron(torch.tensor(_IN[4]).double(), torch.tensor(_IN[columns]).double())
-    out = torch.kron(torch.tensor(_OUT[4]).double(), torch.tensor(_OUT[columns]).double())
-    return into.float(), out.float()
-
-
-def _convolve(x: Tensor, filters: Tensor, bias: Tensor, columns: int) -> Tensor:
-    """[batch, height, width, in] -> [batch, height, width, out]."""
     batch, height, width, _ = x.shape
     down, across = -(-height // 4), -(-width // columns)
     out = x.new_empty(batch, 4 * down, columns * across, filters.shape[2])
@@ -112,6 +67,26 @@ def _convolve(x: Tensor, filters: Tensor, bias: Tensor, columns: int) -> Tensor:
         for row in range(0, down, rows):
             piece.run(x[clip : clip + piece.clips], 4 * row, out[clip : clip + piece.clips, 4 * row : 4 * (row + rows)])
     return out[:, :height, :width]
+
+
+def choose_columns(width: int) -> int:
+    """Columns of a tile, 2 or 4: those that read less of a map of that width."""
+    return min((4, 2), key=lambda columns: -(-width // columns) * (columns + 2))
+
+
+def transform_filters(weight: Tensor, columns: int) -> Tensor:
+    """[out, in, 3, 3] -> [6 * (columns + 2), in, out], for tiles of 4 rows and ``columns`` columns."""
+    rows, across = (torch.tensor(_FILTER[m], dtype=torch.float64) for m in (4, columns))
+    made = torch.einsum("ij,ocjk,lk->ilco", rows, weight.double(), across)
+    return made.flatten(0, 1).float().contiguous()
+
+
+@cache
+def _matrices(columns: int) -> tuple[Tensor, Tensor]:
+    """What flattened tiles are multiplied with before and after: [36, 36] and [16, 36]."""
+    into = torch.kron(torch.tensor(_IN[4]).double(), torch.tensor(_IN[columns]).double())
+    out = torch.kron(torch.tensor(_OUT[4]).double(), torch.tensor(_OUT[columns]).double())
+    return into.float(), out.float()
 
 
 def _piece(down: int, across: int) -> tuple[int, int]:
