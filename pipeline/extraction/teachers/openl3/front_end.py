@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.extraction.teachers.openl3.card import FFT_HOP, RATE_HZ, WINDOW, Representation
+from pipeline.extraction.teachers.openl3.window import hann
 
 _LEAST = 1e-10
 _FLOOR_DB = -80.0
@@ -38,7 +39,9 @@ class FrontEnd(nn.Module):
     def __init__(self, representation: Representation, *, exact: bool) -> None:
         super().__init__()
         self.representation, self.exact = representation, exact
-        self.register_buffer("window", _hann(representation.fft, exact=exact), persistent=False)
+        fft = representation.fft
+        window = torch.from_numpy(hann(fft)) if exact else torch.hann_window(fft, dtype=torch.float64)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("bank", _mel_bank(representation), persistent=False)
 
     def forward(self, windows: Tensor) -> Tensor:
@@ -60,13 +63,6 @@ class FrontEnd(nn.Module):
     def _exact(self, frames: Tensor) -> Tensor:
         tapered = (frames * self.window).cpu().numpy()
         return torch.from_numpy(np.abs(scipy.fft.rfft(tapered))).to(frames.device)
-
-
-def _hann(n: int, *, exact: bool) -> Tensor:
-    """Periodic, and in float32 with the rounding of ``tf.signal.hann_window``."""
-    step = np.asarray(2 * np.pi / n, np.float32 if exact else np.float64)
-    angle = np.arange(n).astype(step.dtype) * step
-    return torch.from_numpy((0.5 - 0.5 * np.cos(angle)).astype(step.dtype))
 
 
 def _mel_bank(representation: Representation) -> Tensor:
