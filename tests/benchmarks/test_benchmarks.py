@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import bench_convolution
 import bench_extraction
 import bench_gpu
 import bench_reading
@@ -23,6 +24,11 @@ def test_extraction() -> None:
     found = bench_extraction.run(3)
     assert bench_extraction.TARGETS.keys() <= found.keys()
     assert all(value > 0 for value in found.values())
+
+
+def test_convolution() -> None:
+    found = bench_convolution.run(1, {"small": (1, 128, 128, 9, 5)})
+    assert found["small"] > 0
 
 
 def test_gpu_says_so_where_there_is_none() -> None:
