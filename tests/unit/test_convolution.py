@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.extraction.teachers import convolution
-from pipeline.extraction.teachers.convolution import ReluConv
+from pipeline.extraction.teachers.convolution import QuickConv
 
 
 @pytest.fixture(autouse=True, params=["plain", "quick"])
@@ -36,15 +36,20 @@ def signal(*shape: int) -> Tensor:
 def test_it_is_the_plain_convolution(batch: int, height: int, width: int, bias: bool) -> None:
     conv, x = conv_of(3, 5, bias=bias), signal(batch, 3, height, width)
     wanted = F.relu(conv(x))
-    found = ReluConv(conv)(x)
+    found = QuickConv(conv)(x)
     assert found.shape == wanted.shape
     torch.testing.assert_close(found, wanted, rtol=0, atol=5e-6)
+
+
+def test_without_relu() -> None:
+    conv, x = conv_of(3, 5), signal(2, 3, 6, 8)
+    torch.testing.assert_close(QuickConv(conv, relu=False)(x), conv(x), rtol=0, atol=5e-6)
 
 
 def test_many_channels_stay_within_float32_rounding() -> None:
     conv, x = conv_of(512, 256), signal(1, 512, 21, 9)
     exact = F.relu(conv.double()(x.double()))
-    found = ReluConv(conv.float())(x)
+    found = QuickConv(conv.float())(x)
     assert (found - exact).abs().max() < 2e-5 * exact.abs().max()
 
 
@@ -57,11 +62,11 @@ def test_a_batch_norm_is_folded_in(affine: bool) -> None:
     if affine:
         norm.weight.uniform_(-1, 1)
         norm.bias.normal_()
-    torch.testing.assert_close(ReluConv(conv, norm)(x), F.relu(norm(conv(x))), rtol=0, atol=1e-5)
+    torch.testing.assert_close(QuickConv(conv, norm)(x), F.relu(norm(conv(x))), rtol=0, atol=1e-5)
 
 
 def test_a_clip_is_what_it_is_alone() -> None:
-    conv, x = ReluConv(conv_of(4, 4)), signal(7, 4, 40, 8)
+    conv, x = QuickConv(conv_of(4, 4)), signal(7, 4, 40, 8)
     together = conv(x)
     for index in range(len(x)):
         torch.testing.assert_close(conv(x[index : index + 1])[0], together[index], rtol=0, atol=5e-6)
@@ -70,13 +75,13 @@ def test_a_clip_is_what_it_is_alone() -> None:
 def test_the_input_is_left_alone_and_need_not_be_contiguous() -> None:
     conv, x = conv_of(3, 4), signal(2, 3, 8, 12)
     part, before = x[:, :, 1:, ::2], x.clone()
-    torch.testing.assert_close(ReluConv(conv)(part), F.relu(conv(part)), rtol=0, atol=5e-6)
+    torch.testing.assert_close(QuickConv(conv)(part), F.relu(conv(part)), rtol=0, atol=5e-6)
     assert torch.equal(x, before)
 
 
 def test_sixteen_bits_take_the_plain_way() -> None:
     conv, x = conv_of(3, 4), signal(2, 3, 8, 8).bfloat16()
-    found = ReluConv(conv).bfloat16()(x)
+    found = QuickConv(conv).bfloat16()(x)
     assert torch.equal(found, F.relu(F.conv2d(x, conv.weight.bfloat16(), conv.bias.bfloat16(), padding=1)))
 
 
@@ -84,4 +89,4 @@ def test_sixteen_bits_take_the_plain_way() -> None:
 def test_other_convolutions_are_refused(changes: dict[str, int]) -> None:
     conv = nn.Conv2d(4, 4, **({"kernel_size": 3, "padding": 1} | changes))
     with pytest.raises(ValueError, match="only plain 3 x 3"):
-        ReluConv(conv)
+        QuickConv(conv)

@@ -1,4 +1,4 @@
-"""The 3 x 3 convolutions of VGG-like teachers, quick on CPUs: batch-norm folded, ReLU at once."""
+"""The 3 x 3 convolutions of VGG-like teachers, quick on CPUs: batch-norm folded in, ReLU at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _LEAST_FILTERS = 1 << 13
 """Filters (input times output channels) from which on Winograd's algorithm pays."""
 
 
-class ReluConv(nn.Module):
-    """A 3 x 3 convolution of stride 1 and padding 1 with bias, and a ReLU behind it.
+class QuickConv(nn.Module):
+    """A 3 x 3 convolution of stride 1 and padding 1, and what stands behind it.
 
     With many channels, on a CPU and in float32, it runs by Winograd's algorithm (see
     :mod:`~pipeline.extraction.teachers.winograd`), whose transformed filters, four times the bytes of
@@ -23,12 +23,13 @@ class ReluConv(nn.Module):
     Args:
         conv: the convolution, with or without bias.
         norm: a batch-norm behind it, in eval mode, which is folded in.
+        relu: a ReLU behind both.
 
     Shape:
         x: [batch, channels, height, width], channels last; so is what it gives.
     """
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, *, relu: bool = True) -> None:
         super().__init__()
         usual = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups)
         if usual != ((3, 3), (1, 1), (1, 1), (1, 1), 1):
@@ -36,17 +37,20 @@ class ReluConv(nn.Module):
         weight, bias = _folded(conv, norm)
         self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
+        self.relu = relu
         self._filters: dict[int, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolution, bias, ReLU."""
         few = self.weight.shape[0] * self.weight.shape[1] < _LEAST_FILTERS
         if few or x.device.type != "cpu" or x.dtype != torch.float32:
-            return F.conv2d(x, self.weight, self.bias, padding=1).relu_()
+            plain = F.conv2d(x, self.weight, self.bias, padding=1)
+            return plain.relu_() if self.relu else plain
         columns = choose_columns(x.shape[3])
         if columns not in self._filters:
             self._filters[columns] = transform_filters(self.weight, columns)
-        return convolve(x.permute(0, 2, 3, 1), self._filters[columns], self.bias, columns).permute(0, 3, 1, 2)
+        filters = self._filters[columns]
+        return convolve(x.permute(0, 2, 3, 1), filters, self.bias, columns, relu=self.relu).permute(0, 3, 1, 2)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:

@@ -50,8 +50,8 @@ _OUT = {
 }
 
 
-def convolve(x: Tensor, filters: Tensor, bias: Tensor, columns: int) -> Tensor:
-    """A 3 x 3 convolution of stride 1 and padding 1, bias, ReLU.
+def convolve(x: Tensor, filters: Tensor, bias: Tensor, columns: int, *, relu: bool) -> Tensor:
+    """A 3 x 3 convolution of stride 1 and padding 1, bias, and a ReLU where wanted.
 
     Shape:
         x: [batch, height, width, in]
@@ -62,7 +62,7 @@ def convolve(x: Tensor, filters: Tensor, bias: Tensor, columns: int) -> Tensor:
     down, across = -(-height // 4), -(-width // columns)
     out = x.new_empty(batch, 4 * down, columns * across, filters.shape[2])
     clips, rows = _piece(down, across)
-    piece = _Piece((min(clips, batch), rows, across), filters, bias, columns)
+    piece = _Piece((min(clips, batch), rows, across), filters, bias, columns, relu=relu)
     for clip in range(0, batch, piece.clips):
         for row in range(0, down, rows):
             piece.run(x[clip : clip + piece.clips], 4 * row, out[clip : clip + piece.clips, 4 * row : 4 * (row + rows)])
@@ -99,8 +99,9 @@ def _piece(down: int, across: int) -> tuple[int, int]:
 class _Piece:
     """Room for one piece of the work, and the work itself."""
 
-    def __init__(self, grid: tuple[int, int, int], filters: Tensor, bias: Tensor, columns: int) -> None:
+    def __init__(self, grid: tuple[int, int, int], filters: Tensor, bias: Tensor, columns: int, *, relu: bool) -> None:
         clips, rows, across = grid
+        self.relu = relu
         self.clips, self.columns, self.filters, self.bias = clips, columns, filters, bias
         self.into, self.back = _matrices(columns)
         n_points, n_in, n_out = filters.shape
@@ -128,7 +129,9 @@ class _Piece:
         torch.mm(self.back, products.view(n_points, tiles * n_out), out=results)
         ordered = results.view(4, self.columns, clips, rows, across, n_out).permute(2, 3, 0, 4, 1, 5)
         place = out.view(clips, rows, 4, across, self.columns, n_out)
-        torch.add(ordered, self.bias, out=place).relu_()
+        torch.add(ordered, self.bias, out=place)
+        if self.relu:
+            place.relu_()
 
     @staticmethod
     def _fill(strip: Tensor, x: Tensor, top: int) -> None:
