@@ -19,11 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".parity"
 TORCH_PACKAGES = (
     "panns-inference==0.1.1",
+    "epanns-inference==0.1.1",
+    "conette==0.3.2",
     "torchlibrosa==0.1.0",
     "torchvggish==0.2",
     "resampy==0.4.3",
     "hear21passt==0.0.26",
     "timm==0.4.12",
+    "torchaudio==2.8.0",
 )
 
 

@@ -1,1 +1,1 @@
-"""PANNs: CNN14 trained on AudioSet (Kong et al. 2020)."""
+"""PANNs: networks trained on AudioSet (Kong et al. 2020), and a pruned one (Singh et al. 2023)."""

@@ -3,48 +3,76 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import WeightsError
+from pipeline.extraction.teachers.panns.network import ARCHITECTURES, build_network
+
+State = dict[str, Tensor]
 
 _OPTIONAL = ".num_batches_tracked"
 _SHOWN = 4
 
 
-def load_checkpoint(network: nn.Module, path: Path, what: str) -> None:
-    """Fill a network from ``{"model": state_dict}``.
-
-    Args:
-        what: the architecture, for the message.
+def read_state(path: Path) -> State:
+    """The tensors of ``{"model": state_dict}``, or of a bare state dict as E-PANNs has it.
 
     Raises:
-        WeightsError: not such a checkpoint, one that holds more than tensors, or another architecture.
+        WeightsError: not such a checkpoint, cut short, or one that holds more than data.
     """
-    state = _read_state(path)
+    content = _read(path)
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f'{path} does not hold {{"model": tensors}} as official PANNs checkpoints do.')
+    return state
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path, *, name: str, width: int) -> None:
+    """Put a checkpoint's tensors into a network that has all of them, and no others.
+
+    Raises:
+        WeightsError: another architecture, which is named where it is one of the collection; another
+            width; values that are not finite.
+    """
+    what = f"PANNs {name} of width {width}"
     wanted = network.state_dict()
-    missing = [name for name in wanted if name not in state and not name.endswith(_OPTIONAL)]
-    unexpected = [name for name in state if name not in wanted]
+    missing = [key for key in wanted if key not in state and not key.endswith(_OPTIONAL)]
+    unexpected = [key for key in state if key not in wanted]
+    wrong = [key for key in state if key in wanted and state[key].shape != wanted[key].shape]
     if missing or unexpected:
         raise WeightsError(
-            f"{path} is not {what}: missing {_listed(missing)}; not expected {_listed(unexpected)}. "
-            "Other networks of the same collection (Cnn10, MobileNet, Wavegram) do not fit."
+            f"{path} is not {what}{_recognised(state)}: missing {_listed(missing)}; not expected {_listed(unexpected)}."
         )
-    for name, tensor in state.items():
-        if tensor.shape != wanted[name].shape:
-            raise WeightsError(
-                f"{path} is not {what}: {name} has shape {list(tensor.shape)}, expected {list(wanted[name].shape)}."
-            )
+    if wrong:
+        found, expected = list(state[wrong[0]].shape), list(wanted[wrong[0]].shape)
+        raise WeightsError(
+            f"{path} is not {what}{_recognised(state)}: {wrong[0]} has shape {found}, expected {expected}."
+        )
+    for key, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(f"{path}: {name} holds values that are not finite; the file is damaged.")
+            raise WeightsError(f"{path}: {key} holds values that are not finite; the file is damaged.")
     network.load_state_dict(state, strict=False)
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _recognised(state: Mapping[str, Tensor]) -> str:
+    """Which published network it is, as far as names and shapes tell; the two CNN14 have the same."""
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items() if not key.endswith(_OPTIONAL)}
+    for name in ARCHITECTURES:
+        with torch.device("meta"):
+            network = build_network(name, 32 if name.startswith("MobileNet") else 64, shapes)
+        known = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+        if shapes == {key: shape for key, shape in known.items() if not key.endswith(_OPTIONAL)}:
+            return f" but {name}"
+    return ""
+
+
+def _read(path: Path) -> object:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is not a checkpoint of tensors alone (or is damaged). It was refused and nothing in it was run; "
@@ -54,10 +82,6 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path} cannot be read as a PyTorch checkpoint; it is cut short or another file: {error}"
         ) from error
-    state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f'{path} does not hold {{"model": tensors}} as official PANNs checkpoints do.')
-    return state
 
 
 def _listed(names: list[str]) -> str:

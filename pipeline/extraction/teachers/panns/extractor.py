@@ -1,7 +1,8 @@
-"""PANNs CNN14 as an extractor: one embedding per clip, and a frame every 0.32 s."""
+"""PANNs as extractors: an embedding per clip or per window, frames, class probabilities."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,70 +12,97 @@ from torch import Tensor
 from pipeline.audio.extractor import Extractor, Frames, Mode, mask_frames
 from pipeline.cards import ExtractorCard
 from pipeline.errors import WeightsError
-from pipeline.extraction.teachers.panns.card import FFT, HOP, POOLED
-from pipeline.extraction.teachers.panns.checkpoint import load_checkpoint
-from pipeline.extraction.teachers.panns.network import Cnn14
+from pipeline.extraction.teachers.panns.checkpoint import fill, read_state
+from pipeline.extraction.teachers.panns.encoder import Encoder, OwnEncoder
+from pipeline.extraction.teachers.panns.network import build_network
+from pipeline.extraction.teachers.panns.package import build_package_encoder
+from pipeline.extraction.teachers.panns.variants import HOP, RATE_HZ
+from pipeline.extraction.teachers.panns.windows import Windows
 
-SHORTEST = (POOLED - 1) * HOP
-"""Samples that give one frame of the last map."""
+_CHUNK_S = 40
+"""Seconds of audio in windows that go through the network at once."""
 
 
 def build(card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, weights: tuple[Path, ...]) -> Panns:
-    """CNN14 from an official checkpoint; ``width`` on the card says how wide.
+    """The network on the card from an official checkpoint; ``width`` on the card says how wide.
 
     Raises:
         WeightsError: not one file, or not this network's.
+        MissingExtraError: the package's network is asked for and not installed.
+        SettingError: the package's network is asked for in a mode it does not have.
     """
     if len(weights) != 1:
         raise WeightsError(f"{card.name} takes 1 file of weights ({card.weights[0].filename}), not {len(weights)}.")
-    network = Cnn14(int(card.parameters["width"] or 0))
-    load_checkpoint(network, weights[0], f"PANNs Cnn14 of width {card.parameters['width']}")
-    return Panns(card, outputs=outputs, mode=mode, network=network)
+    encoder = _BACKENDS[str(card.parameters.get("backend", "own"))](card, mode, weights[0])
+    return Panns(card, outputs=outputs, mode=mode, encoder=encoder)
+
+
+def _own(card: ExtractorCard, mode: Mode, path: Path) -> Encoder:
+    name, width = str(card.parameters["network"]), int(card.parameters["width"] or 0)
+    state = read_state(path)
+    network = build_network(name, width, {key: tuple(tensor.shape) for key, tensor in state.items()})
+    fill(network, state, path, name=name, width=width)
+    _require_channels(card, path, {"clip": network.embedding, "frames": network.channels})
+    return OwnEncoder(network, mode=mode, pooled=int(card.parameters["pooled"] or 0))
+
+
+_BACKENDS: Mapping[str, Callable[[ExtractorCard, Mode, Path], Encoder]] = {
+    "own": _own,
+    "package": build_package_encoder,
+}
+
+
+def _require_channels(card: ExtractorCard, path: Path, found: Mapping[str, int]) -> None:
+    """A pruned network has the channels of its file; the card's are those of the published one."""
+    for output in card.outputs:
+        if found.get(output.name, output.channels) != output.channels:
+            raise WeightsError(
+                f"{path}: a {card.parameters['network']} whose {output.name} has {found[output.name]} channels, "
+                f"where {card.name} has {output.channels}; it was pruned otherwise than the published one."
+            )
 
 
 class Panns(Extractor):
-    """CNN14. Each clip is what it would be alone: reflected at its own end, and padded there."""
+    """A network of the collection over whole clips or over windows of them."""
 
-    def __init__(self, card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, network: Cnn14) -> None:
+    def __init__(self, card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, encoder: Encoder) -> None:
         super().__init__()
-        self.card, self.outputs, self.mode, self.network = card, outputs, mode, network.eval()
-        with torch.no_grad():
-            if mode != "exact":
-                network.fold()
-            if mode == "half":
-                for block in network.blocks:
-                    block.to(torch.bfloat16)
+        self.card, self.outputs, self.mode, self.encoder = card, outputs, mode, encoder
+        self.pooled = int(card.parameters["pooled"] or 0)
+        self.shortest = (self.pooled - 1) * HOP
+        seconds = [float(card.parameters.get(key) or 0) for key in ("window_s", "window_hop_s")]
+        length, hop = (round(each * RATE_HZ) for each in seconds)
+        self.windows = Windows(length, hop) if length else None
 
     def count_frames(self, output: str, n_samples: int) -> int:
-        """One embedding per clip, or a frame per 32 mel frames; at least one."""
+        """One per clip or per window, or a frame per 32 or 16 mel frames; at least one."""
         if n_samples <= 0:
             return 0
-        return 1 if output == "clip" else (1 + max(n_samples, SHORTEST) // HOP) // POOLED
+        if self.windows:
+            return self.windows.count(n_samples)
+        if self.card.output(output).hop_s == 0:
+            return 1
+        return (1 + max(n_samples, self.shortest) // HOP) // self.pooled
 
     def extract(self, audio: Tensor, n_valid: Tensor) -> dict[str, Frames]:
         """See :class:`~pipeline.audio.extractor.Extractor`."""
-        audio = F.pad(audio, (0, max(0, SHORTEST - audio.shape[1])))
-        real = n_valid.clamp(min=SHORTEST)
-        lengths = 1 + real // HOP
-        alike = bool((real == audio.shape[1]).all())
-        with torch.backends.cudnn.flags(allow_tf32=False):
-            padded = _reflected(audio, real)
-            frames = self.network.frames(padded, None if alike else lengths, by_fft=self.mode != "exact")
-        n_frames = torch.where(n_valid > 0, lengths // POOLED, 0)
-        made = {}
-        if "clip" in self.outputs:
-            embedding = self.network.embedding(frames, lengths // POOLED)
-            made["clip"] = mask_frames(embedding[:, None], (n_valid > 0).to(torch.int64))
-        if "frames" in self.outputs:
-            made["frames"] = mask_frames(frames, n_frames)
-        return {name: made[name] for name in self.outputs}
+        if self.windows:
+            return self._extract_windows(self.windows, audio, n_valid)
+        audio = F.pad(audio, (0, max(0, self.shortest - audio.shape[1])))
+        made = self.encoder.encode(audio, n_valid.clamp(min=self.shortest), self.outputs)
+        real = n_valid > 0
+        return {name: mask_frames(made[name].features, made[name].n_frames * real) for name in self.outputs}
 
-
-def _reflected(audio: Tensor, n_valid: Tensor) -> Tensor:
-    """Mirror 512 samples at the start and at each clip's own end: [clip, samples] -> [clip, samples + 1024]."""
-    at = torch.arange(-FFT // 2, audio.shape[1] + FFT // 2, device=audio.device).abs()
-    last = n_valid[:, None] - 1
-    mirrored = torch.where(at <= last, at, 2 * last - at)
-    beyond = mirrored < last - FFT // 2
-    beyond &= at > last
-    return audio.gather(1, mirrored.clamp_(min=0)).masked_fill_(beyond, 0.0)
+    def _extract_windows(self, windows: Windows, audio: Tensor, n_valid: Tensor) -> dict[str, Frames]:
+        view, counts = windows.view(audio), windows.counts(n_valid)
+        wanted = torch.arange(view.shape[1], device=audio.device) < counts[:, None]
+        made = {
+            name: audio.new_zeros(*wanted.shape, self.card.output(name).channels, dtype=torch.float32)
+            for name in self.outputs
+        }
+        for chosen in torch.split(wanted.nonzero(), max(1, _CHUNK_S * RATE_HZ // windows.length)):
+            chunk = view[chosen[:, 0], chosen[:, 1]]
+            lengths = n_valid.new_full((len(chunk),), windows.length)
+            for name, frames in self.encoder.encode(chunk, lengths, self.outputs).items():
+                made[name][chosen[:, 0], chosen[:, 1]] = frames.features[:, 0]
+        return {name: Frames(made[name], counts) for name in self.outputs}
