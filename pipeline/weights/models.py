@@ -130,7 +130,7 @@ def _snapshot(repository: str, revision: str) -> Path:
     """The folder of a revision in the hub's cache; its small files are there. It is named as the commit."""
     hub = require("huggingface_hub", extra="hf")
     kept = hub.try_to_load_from_cache(repository, CONFIG, revision=revision)
-    if isinstance(kept, str):
+    if isinstance(kept, str) and any((Path(kept).parent / name).is_file() for name in PREPROCESSORS):
         return Path(kept).parent
     with _asking(repository, revision, hub):
         config = Path(hub.hf_hub_download(repository, CONFIG, revision=revision))
@@ -149,6 +149,7 @@ def _fetch_weights(repository: str, commit: str, listener: Listener) -> None:
                 folder = hub.snapshot_download(repository, revision=commit, allow_patterns=_patterns(name))
                 if any(any(Path(folder).glob(pattern)) for pattern in _patterns(name)):
                     return
+            raise FileNotFoundError(f"neither {' nor '.join(_WEIGHTS)} is there or came")
     finally:
         listener(TaskFinished(task))
 
@@ -165,7 +166,9 @@ def _patterns(*names: str) -> list[str]:
 @contextmanager
 def _asking(repository: str, revision: str, hub: Any) -> Iterator[None]:
     """Ask the hub quietly; whatever its client raises becomes our error."""
-    shown = not hub.utils.are_progress_bars_disabled()
+    log = hub.utils.logging
+    shown, level = not hub.utils.are_progress_bars_disabled(), log.get_verbosity()
+    log.set_verbosity_error()
     if shown:
         hub.utils.disable_progress_bars()
     try:
@@ -178,6 +181,7 @@ def _asking(repository: str, revision: str, hub: Any) -> Iterator[None]:
             f"from https://huggingface.co/{repository}, put them into one folder here, and ask for hf:FOLDER."
         ) from error
     finally:
+        log.set_verbosity(level)
         if shown:
             hub.utils.enable_progress_bars()
 

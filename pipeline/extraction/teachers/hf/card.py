@@ -6,6 +6,7 @@ Rates, hops and widths come from a model's own ``config.json`` and ``preprocesso
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -41,8 +42,8 @@ def configure(card: ExtractorCard, values: Mapping[str, Scalar]) -> ExtractorCar
     model = describe_model(str(values["subject"]))
     numbers = read_architecture(model.config, model.preprocessor, model.name)
     blocks = parse_layers(str(values["layer"]), numbers.n_layers)
-    pool = _pool(float(values["pool"] or 0), numbers)
-    window = _window(float(values["window"] or 0), numbers)
+    pool = _pool(_seconds(values, "pool"), numbers)
+    window = _window(_seconds(values, "window"), numbers)
     return replace(
         card,
         summary=f"{model.name}, a {model.config['model_type']} model",
@@ -54,6 +55,13 @@ def configure(card: ExtractorCard, values: Mapping[str, Scalar]) -> ExtractorCar
         citation=f"{card.citation}; {model.address}" if model.address else card.citation,
         max_s=window / numbers.rate_hz,
     )
+
+
+def _seconds(values: Mapping[str, Scalar], name: str) -> float:
+    seconds = float(values[name] or 0)
+    if not math.isfinite(seconds):
+        raise SettingError(f"{name}={seconds}: not a number of seconds.")
+    return seconds
 
 
 def _pool(seconds: float, numbers: Architecture) -> int:
@@ -70,7 +78,7 @@ def _window(seconds: float, numbers: Architecture) -> int:
         if seconds and abs(seconds - limit_s) > 1e-6:
             raise SettingError(f"window={seconds:g}: this model takes windows of {limit_s:g} s and no other.")
         return numbers.limit
-    if seconds and not seconds >= _SHORTEST_WINDOW_S:
+    if seconds and seconds < _SHORTEST_WINDOW_S:
         raise SettingError(f"window={seconds:g}: give {_SHORTEST_WINDOW_S:g} s or more.")
     n_frames = numbers.count_frames(round((seconds or WINDOW_S) * numbers.rate_hz))
     return numbers.needed + (n_frames - 1) * numbers.hop

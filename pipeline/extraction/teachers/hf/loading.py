@@ -7,6 +7,7 @@ file is read as tensors alone.
 from __future__ import annotations
 
 import logging
+import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,8 +61,7 @@ def load_network(
         raise
     except Exception as error:  # readers of several formats, each with exceptions of its own
         raise WeightsError(
-            f"{folder.name} cannot be read as {numbers.model_class}; nothing in it was run. "
-            f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
+            f"{folder.name} cannot be read as {numbers.model_class}; nothing in it was run. {_reason(error)}"
         ) from error
     _require_complete(folder.name, numbers.model_class, adapter.encoder, info)
     encoder: nn.Module = made.get_submodule(adapter.encoder).eval()
@@ -111,6 +111,13 @@ def _require_complete(name: str, model_class: str, encoder: str, info: Mapping[s
             f"{name} does not hold the weights of {model_class} that its config.json describes: {'; '.join(found)}. "
             "The files belong to different models, or one of them is not whole."
         )
+
+
+def _reason(error: Exception) -> str:
+    """In a sentence; a pickle's own message explains how to run what is in it, which we never do."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "Its .bin file is not a checkpoint of tensors alone: code may hide in it, or it is damaged."
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"
 
 
 def _require_finite(name: str, network: nn.Module) -> None:
