@@ -57,8 +57,8 @@ class FrontEnd(nn.Module):
         return decibels.clamp_(min=_FLOOR_DB).transpose(1, 2)
 
     def _transformed(self, frames: Tensor) -> Tensor:
-        spectrum: Tensor = torch.fft.rfft(frames * self.window)
-        return spectrum.abs().float()
+        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window))
+        return spectrum.square_().sum(-1).float().sqrt_()
 
     def _exact(self, frames: Tensor) -> Tensor:
         tapered = (frames * self.window).cpu().numpy()

@@ -11,7 +11,8 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from pipeline.extraction.teachers.convolution import QuickConv
 
 EPSILON = 1e-3
 _MULTIPLES = (1, 1, 2, 2, 4, 4, 8, 8)
@@ -44,7 +45,7 @@ class Network(nn.Module):
     def forward(self, decibels: Tensor) -> Tensor:
         """[window, frequency, time] -> [window, size], in the original's order of frequency, time, channel."""
         x = self.norm(decibels[:, None])
-        if self.folded:
+        if not self.norms:
             x = x.contiguous(memory_format=torch.channels_last)
         x = x.to(self.convs[0].get_parameter("weight").dtype)
         for index, conv in enumerate(self.convs):
@@ -55,19 +56,14 @@ class Network(nn.Module):
                 x = F.max_pool2d(x, 2)
         return F.max_pool2d(x, self.pool).permute(0, 2, 3, 1).flatten(1).float()
 
-    @property
-    def folded(self) -> bool:
-        """Whether batch-norms are part of the convolutions."""
-        return isinstance(self.norms[0], nn.Identity)
-
     def fold(self) -> None:
-        """Put each batch-norm into the convolution before it, whose weights are laid out channels last."""
-        for conv, norm in zip(self.convs, self.norms, strict=False):
-            mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-            scale, shift = norm.get_parameter("weight"), norm.get_parameter("bias")
-            weight, bias = conv.get_parameter("weight"), conv.get_parameter("bias")
-            conv.weight, conv.bias = fuse_conv_bn_weights(weight, bias, mean, variance, EPSILON, scale, shift)
-        for conv in self.convs:
-            weight = conv.get_parameter("weight")
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        self.norms = nn.ModuleList(nn.Identity() for _ in self.norms)
+        """Put batch-norms and ReLUs into the convolutions before them, which are then the quick ones."""
+        norms = [*self.norms, None]
+        self.convs = nn.ModuleList(_quick(conv, norm) for conv, norm in zip(self.convs, norms, strict=True))
+        self.norms = nn.ModuleList()
+
+
+def _quick(conv: nn.Module, norm: nn.Module | None) -> QuickConv:
+    assert isinstance(conv, nn.Conv2d)
+    assert norm is None or isinstance(norm, nn.BatchNorm2d)
+    return QuickConv(conv, norm, relu=norm is not None)
