@@ -12,14 +12,11 @@ from torch import Tensor
 from pipeline.audio.extractor import Extractor, Frames, Mode, mask_frames
 from pipeline.cards import ExtractorCard
 from pipeline.errors import WeightsError
-from pipeline.extraction.teachers.passt.card import LONGEST, PATCH, ROWS, SCENE_HOP, SHORTEST, STFT_HOP, STRIDE
+from pipeline.extraction.teachers.passt.card import CLASSES, LONGEST, PATCH, ROWS, SCENE_HOP, SHORTEST, STFT_HOP, STRIDE
 from pipeline.extraction.teachers.passt.checkpoint import load_checkpoint
 from pipeline.extraction.teachers.passt.front_end import LogMel
 from pipeline.extraction.teachers.passt.network import PaSST
 from pipeline.extraction.teachers.passt.windows import Windows
-
-_BOTH = {"embedding": "all", "scene": "scene_all"}
-"""The output that is its logits and itself."""
 
 _TOKENS_AT_ONCE = {"cpu": 1_024, "cuda": 32_768}
 """Tokens in one pass: nine windows of 0.96 s fill a core's cache, and more of them gain nothing there."""
@@ -60,31 +57,29 @@ class Passt(Extractor):
 
     def extract(self, audio: Tensor, n_valid: Tensor) -> dict[str, Frames]:
         """See :class:`~pipeline.audio.extractor.Extractor`."""
-        made: dict[str, tuple[Tensor, Tensor]] = {}
+        made: dict[str, Frames] = {}
         with torch.backends.cudnn.flags(allow_tf32=False):
             if {"embedding", "all"} & set(self.outputs):
                 n_frames = torch.where(n_valid > 0, self.windows.count(n_valid), 0)
-                made["embedding"] = (self._embed_windows(audio, n_valid, n_frames, self.windows), n_frames)
+                features = self._embed_windows(audio, n_valid, n_frames, self.windows)
+                made |= _both("embedding", "all", features, n_frames)
             if {"scene", "scene_all"} & set(self.outputs):
-                made["scene"] = (self._embed_scenes(audio, n_valid), (n_valid > 0).to(torch.int64))
-            made |= {both: self._with_logits(*made[one]) for one, both in _BOTH.items() if both in self.outputs}
-        return {name: mask_frames(*made[name]) for name in self.outputs}
-
-    def _with_logits(self, features: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.network.logits(features), features], 2), n_frames
+                n_scenes = (n_valid > 0).to(torch.int64)
+                made |= _both("scene", "scene_all", self._embed_scenes(audio, n_valid), n_scenes)
+        return {name: made[name] for name in self.outputs}
 
     def _embed_windows(self, audio: Tensor, n_valid: Tensor, n_frames: Tensor, windows: Windows) -> Tensor:
-        """Windows of every clip, none beyond its end: [clip, samples] -> [clip, frame, width]."""
+        """Windows of every clip, none beyond its end: [clip, samples] -> [clip, frame, 527 + width]."""
         clips, frames = windows.pairs(n_frames)
-        features = audio.new_zeros(len(audio), int(n_frames.max()), self.network.width)
+        features = audio.new_zeros(len(audio), int(n_frames.max()), CLASSES + self.network.width)
         for part in self._chunks(len(clips), windows.length):
             samples = windows.cut(audio, n_valid, clips[part], frames[part])
             features[clips[part], frames[part]] = self._embed(samples)
         return features
 
     def _embed_scenes(self, audio: Tensor, n_valid: Tensor) -> Tensor:
-        """Each clip whole, with those of the same length; long ones by windows: -> [clip, 1, width]."""
-        features = audio.new_zeros(len(audio), 1, self.network.width)
+        """Each clip whole, with those of the same length; long ones by windows: -> [clip, 1, 527 + width]."""
+        features = audio.new_zeros(len(audio), 1, CLASSES + self.network.width)
         audio = F.pad(audio, (0, max(0, SHORTEST - audio.shape[1])))
         lengths = torch.where(n_valid > 0, n_valid.clamp(SHORTEST, LONGEST + 1), 0)
         for length in set(lengths.tolist()) - {0}:
@@ -97,15 +92,16 @@ class Passt(Extractor):
         return features
 
     def _embed_long(self, audio: Tensor, n_valid: Tensor) -> Tensor:
-        """The mean over windows of the longest length: [clip, samples] -> [clip, 1, width]."""
+        """The mean over windows of the longest length: [clip, samples] -> [clip, 1, 527 + width]."""
         windows = Windows(LONGEST, SCENE_HOP)
         n_frames = windows.count(n_valid)
         features = self._embed_windows(audio, n_valid, n_frames, windows)
         return features.sum(1, keepdim=True) / n_frames[:, None, None]
 
     def _embed(self, samples: Tensor) -> Tensor:
-        """[window, samples] -> [window, width]."""
-        return self.network.features(self.front_end(samples), fast=self.mode != "exact")
+        """Logits, then embeddings: [window, samples] -> [window, 527 + width]."""
+        features = self.network.features(self.front_end(samples), fast=self.mode != "exact")
+        return torch.cat([self.network.logits(features), features], 1)
 
     def _chunks(self, n: int, length: int) -> Iterator[slice]:
         """Slices of ``n`` inputs of so many samples, small enough for one pass."""
@@ -113,3 +109,9 @@ class Passt(Extractor):
         device = self.front_end.window.device.type
         size = max(1, _TOKENS_AT_ONCE.get(device, _TOKENS_AT_ONCE["cuda"]) // (2 + ROWS * columns))
         return (slice(start, start + size) for start in range(0, n, size))
+
+
+def _both(embedding: str, both: str, features: Tensor, n_frames: Tensor) -> dict[str, Frames]:
+    """The two outputs that one run gives."""
+    frames = mask_frames(features, n_frames)
+    return {both: frames, embedding: Frames(frames.features[..., CLASSES:], n_frames)}
