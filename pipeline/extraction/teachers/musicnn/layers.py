@@ -93,9 +93,9 @@ def read_layers(index: Path, data: Path) -> Layers:
 
 def _arrange(tensors: Mapping[str, NDArray[np.generic]]) -> Layers:
     convolutions = [_convolution(tensors, number) for number in range(8)]
-    input_scale, input_shift = _batch_norm(tensors, 0)
-    pool_scale, pool_shift = _batch_norm(tensors, 9)
-    dense_scale, dense_shift = _batch_norm(tensors, 10)
+    input_scale, input_shift = batch_norm(tensors, 0)
+    pool_scale, pool_shift = batch_norm(tensors, 9)
+    dense_scale, dense_shift = batch_norm(tensors, 10)
     return Layers(
         input_scale=float(input_scale[0]),
         input_shift=float(input_shift[0]),
@@ -115,11 +115,12 @@ def _arrange(tensors: Mapping[str, NDArray[np.generic]]) -> Layers:
 
 def _convolution(tensors: Mapping[str, NDArray[np.generic]], number: int) -> Convolution:
     name = f"conv2d_{number}" if number else "conv2d"
-    scale, shift = _batch_norm(tensors, number + 1)
+    scale, shift = batch_norm(tensors, number + 1)
     return Convolution(_double(tensors[f"{name}/kernel"])[:, :, 0], _double(tensors[f"{name}/bias"]), scale, shift)
 
 
-def _batch_norm(tensors: Mapping[str, NDArray[np.generic]], number: int) -> tuple[Array, Array]:
+def batch_norm(tensors: Mapping[str, NDArray[np.generic]], number: int) -> tuple[Array, Array]:
+    """Scale and shift of the batch-norm of that number, in the order in which the network was built."""
     name = f"batch_normalization_{number}" if number else "batch_normalization"
     gamma, beta, mean, variance = (
         _double(tensors[f"{name}/{part}"]) for part in ("gamma", "beta", "moving_mean", "moving_variance")
