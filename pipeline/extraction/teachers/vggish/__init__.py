@@ -1,0 +1,1 @@
+"""VGGish: the AudioSet embedding of Google, from the files of its PyTorch port."""

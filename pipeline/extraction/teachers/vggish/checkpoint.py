@@ -1,0 +1,109 @@
+"""Reading VGGish's two files, strictly and without running anything in them.
+
+The network is a plain state dict.  The PCA parameters are a dict of two numpy arrays; beside tensors,
+the reader lets nothing through but arrays of floating point.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import WeightsError
+
+PCA_VECTORS, PCA_MEANS = "pca_eigen_vectors", "pca_means"
+_SHOWN = 4
+
+
+def load_network(network: nn.Module, path: Path, what: str) -> None:
+    """Fill a network from a state dict.
+
+    Args:
+        what: the architecture, for the message.
+
+    Raises:
+        WeightsError: no state dict, one that holds more than tensors, or another architecture.
+    """
+    state = _read(path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path} does not hold a dict of tensors, as torchvggish's vggish-10086976.pth does.")
+    wanted = network.state_dict()
+    missing, unexpected = [name for name in wanted if name not in state], [name for name in state if name not in wanted]
+    if missing or unexpected:
+        hint = " It is the file of PCA parameters." if PCA_MEANS in state else ""
+        raise WeightsError(
+            f"{path} is not {what}: missing {_listed(missing)}; not expected {_listed(unexpected)}.{hint}"
+        )
+    for name, tensor in state.items():
+        _check(path, what, name, tensor, tuple(wanted[name].shape))
+    network.load_state_dict(state)
+
+
+def read_pca(path: Path, channels: int) -> tuple[Tensor, Tensor]:
+    """Eigenvectors [channels, channels], one a row, and means [channels].
+
+    Raises:
+        WeightsError: not the file of PCA parameters.
+    """
+    what = f"the PCA parameters of VGGish with {channels} channels"
+    content = _read(path)
+    if not isinstance(content, dict) or not {PCA_VECTORS, PCA_MEANS} <= content.keys():
+        raise WeightsError(f"{path} is not {what}: it does not hold {PCA_VECTORS} and {PCA_MEANS}.")
+    vectors, means = (_float_tensor(path, name, content[name]) for name in (PCA_VECTORS, PCA_MEANS))
+    means = means.reshape(-1)
+    _check(path, what, PCA_VECTORS, vectors, (channels, channels))
+    _check(path, what, PCA_MEANS, means, (channels,))
+    return vectors, means
+
+
+def _float_tensor(path: Path, name: str, value: object) -> Tensor:
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return torch.from_numpy(value.astype(np.float32))
+    if isinstance(value, Tensor):
+        return value.float()
+    raise WeightsError(f"{path}: {name} is no array of numbers.")
+
+
+def _check(path: Path, what: str, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tensor.shape != shape:
+        raise WeightsError(f"{path} is not {what}: {name} has shape {list(tensor.shape)}, expected {list(shape)}.")
+    if not bool(torch.isfinite(tensor).all()):
+        raise WeightsError(f"{path}: {name} holds values that are not finite; the file is damaged.")
+
+
+def _read(path: Path) -> object:
+    try:
+        with torch.serialization.safe_globals(_arrays()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} holds more than tensors and arrays (or is damaged). It was refused and nothing in it was run; "
+            "fetch the official file."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as a PyTorch checkpoint; it is cut short or another file: {error}"
+        ) from error
+
+
+def _arrays() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
+    """What a pickled array of floats is made of; the module had another name before numpy 2."""
+    rebuild = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+    return [
+        (rebuild, "numpy.core.multiarray._reconstruct"),
+        (rebuild, "numpy._core.multiarray._reconstruct"),
+        np.ndarray,
+        np.dtype,
+        *(type(np.dtype(kind)) for kind in (np.float32, np.float64)),
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return (", ".join(names[:_SHOWN]) + more) or "nothing"
