@@ -81,7 +81,7 @@ def locate(card: WeightsCard, local: Path) -> Path:
     is_folder = any(source.member.endswith("/") for source in card.sources)
     path = local if is_folder else found[0] if found else local / card.filename
     if not path.exists():
-        raise WeightsError(f"{path}: no such file; {card.name} needs {card.filename} ({card.n_bytes:,} bytes).")
+        raise WeightsError(f"{path}: no such file; {card.name} needs {card.filename} ({_size_in_words(card)}).")
     return path
 
 
@@ -153,6 +153,7 @@ def _accept_local(card: WeightsCard, local: Path, listener: Listener) -> Path:
     path = locate(card, local)
     try:
         verify(card, path)
+        _say_unverified(card, path, listener)
     except WeightsError as error:
         listener(Warned(f"{error} It is used as you asked, under its own digest {digest_of(path)[:12]}."))
     return path
@@ -168,6 +169,7 @@ def _fetch_from_sources(card: WeightsCard, listener: Listener) -> Path:
             reasons.append(str(error))
             continue
         listener(Note(f"{card.name}: {card.filename} is there, from {describe(source)}"))
+        _say_unverified(card, path, listener)
         return path
     raise WeightsError(_by_hand(card, reasons or ["the card names no source"]))
 
@@ -196,13 +198,12 @@ def _publish(card: WeightsCard, archive: Path, member: str) -> Path:
 
 def _by_hand(card: WeightsCard, reasons: Sequence[str]) -> str:
     known = f"SHA-256 {card.sha256}" if card.sha256 else f"MD5 {card.md5}" if card.md5 else "digest not known"
-    size = f"{card.n_bytes:,} bytes" if card.n_bytes else "size not known"
     tried = "\n".join(f"  - {reason}" for reason in reasons)
     from_where = "\n".join(
         f"  {describe(source)}" + (f", file {source.member}" if source.member else "") for source in card.sources
     )
     return (
-        f"{card.filename} for {card.name} ({size}, {known}) could not be had:\n{tried}\n"
+        f"{card.filename} for {card.name} ({_size_in_words(card)}, {known}) could not be had:\n{tried}\n"
         f"Get it on a machine with network access from\n{from_where}\n"
         f"and put it at {place(card)}, or name it with --weights FILE."
     )
@@ -217,6 +218,20 @@ def _check(card: WeightsCard, path: Path, shown: str) -> None:
     found = digest_of(path) if card.sha256 else _md5_of(path) if card.md5 else ""
     if found != wanted:
         raise WeightsError(f"{shown} has {kind} {found} where {card.name} has {wanted}: another or a damaged file.")
+
+
+def _say_unverified(card: WeightsCard, path: Path, listener: Listener) -> None:
+    if not card.sha256 and not card.md5:
+        listener(
+            Warned(
+                f"{path}: no digest of {card.filename} is known, so that nothing tells it from another file. "
+                f"What is made with it carries its own digest, {digest_of(path)[:12]}."
+            )
+        )
+
+
+def _size_in_words(card: WeightsCard) -> str:
+    return f"{card.n_bytes:,} bytes" if card.n_bytes else "size not known"
 
 
 def _size_of(path: Path) -> int:

@@ -189,6 +189,18 @@ def test_a_local_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert weights.digest_of(local)[:12] in warned.text
 
 
+def test_a_file_without_a_known_digest_is_used_and_told(server: Server, tmp_path: Path) -> None:
+    events: list[Event] = []
+    unknown = card(Source("url", url=server.url), sha256="", n_bytes=0)
+    path = weights.fetch(unknown, listener=events.append)
+    weights.fetch(unknown, local=path, listener=events.append)
+    warned = [event.text for event in events if isinstance(event, Warned)]
+    assert len(warned) == 2
+    assert all("no digest of net.bin is known" in text and weights.digest_of(path)[:12] in text for text in warned)
+    with pytest.raises(WeightsError, match=r"net needs net\.bin \(size not known\)"):
+        weights.fetch(unknown, local=tmp_path)
+
+
 def test_a_local_folder_is_searched_for_the_file(tmp_path: Path) -> None:
     (tmp_path / "net.bin").write_bytes(CONTENT)
     assert weights.fetch_all([card(), card()], local=tmp_path) == (tmp_path / "net.bin",) * 2
