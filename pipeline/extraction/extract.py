@@ -29,6 +29,7 @@ from pipeline.events import (
 from pipeline.extraction import plan as planning
 from pipeline.extraction.canaries import compare_canaries, compute_canaries, make_canaries
 from pipeline.extraction.jobs import ClipJob, ClipTrouble, ExtractorSpec, ShardResult
+from pipeline.extraction.preflight.gate import require_preflight
 from pipeline.extraction.run_stores import RunStore, make_spec, preview_stores
 from pipeline.extraction.runners import DaskRunner, Runner, SerialRunner
 from pipeline.extraction.settings import ExtractReport, ExtractSettings
@@ -41,10 +42,12 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
     """Fill one store per output over all clips of the table.
 
     Stores that are complete are left alone; unfinished ones are resumed, after their canaries
-    agree; new clips of the table are added.  Nothing is written before the plan is found to fit.
+    agree; new clips of the table are added.  Nothing is written before the plan is found to fit and
+    the teachers of new stores have passed their preflight.
 
     Raises:
-        EastError: unusable settings, missing weights, a plan that does not fit, foreign stores.
+        EastError: unusable settings, missing weights, a plan that does not fit, a teacher that fails
+            a check, foreign stores.
     """
     require_valid(table)
     _require_one_teacher_for_weights(settings)
@@ -107,6 +110,9 @@ def _execute(
     peak, audio_s = 0, 0.0
     with ExitStack() as stack:
         runner = _start(stack, settings, chosen, planned, listener)
+        require_preflight(
+            stores, runner, device=chosen.device, threads=chosen.threads, skip=not settings.preflight, listener=listener
+        )
         _open_writers(
             stack, stores, runner, device=chosen.device, retry_failed=settings.retry_failed, listener=listener
         )
@@ -120,7 +126,7 @@ def _execute(
         listener(TaskFinished("extract"))
         run = provenance.describe(
             device=chosen.device, n_workers=chosen.n_workers, threads=chosen.threads,
-            batch_clips={store.spec.name: store.spec.batch_clips for store in stores},
+            batch_clips={store.card.name: store.spec.batch_clips for store in stores},
         )  # fmt: skip
         for store in stores:
             if store.writer is not None:

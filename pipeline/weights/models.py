@@ -29,8 +29,7 @@ PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _README = "README.md"
 _UNKNOWN = "unknown: see where the model came from"
-_REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9_](?:[\w.-]*\w)?(?:/[A-Za-z0-9_](?:[\w.-]*\w)?)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _small_files(subject: str) -> tuple[Path, str]:
     if folder.is_dir():
         return folder, ""
     repository, _, revision = subject.partition("@")
-    if not _REPOSITORY.fullmatch(repository):
+    if not _REPOSITORY.fullmatch(repository) or re.search(r"--|\.\.|\.git$", repository):
         raise SettingError(f"{subject!r} is neither a folder that exists nor a model as LAB/MODEL[@REVISION].")
     return _snapshot(repository, revision or "main"), repository
 

@@ -21,14 +21,15 @@ class Adapter:
     Attributes:
         front_end: the class of its front end.
         encoder: path of the submodule that is used, empty for the model itself.
-        layers: path of the list of layers in the encoder, empty where it cannot be shortened.
+        layers: path of the list of layers in the encoder, by release of the library; none where the
+            list cannot be shortened.
         frames: tokens as the network gives them -> [window, frame, channel].
         clip: tokens -> [window, channel], where a clip is not the mean of its frames.
     """
 
     front_end: type[FrontEnd]
     encoder: str
-    layers: str
+    layers: tuple[str, ...]
     frames: Callable[[Tensor, Architecture], Tensor]
     clip: Callable[[Tensor], Tensor] | None = None
 
@@ -60,9 +61,9 @@ def _mean_of_map(tokens: Tensor) -> Tensor:
 
 
 ADAPTERS: dict[str, Adapter] = {
-    "wave": Adapter(WaveInput, "", "encoder.layers", _as_they_are),
-    "whisper": Adapter(WhisperInput, "encoder", "layers", _as_they_are),
-    "ast": Adapter(AstInput, "", "layers", _mean_over_frequency, _special_tokens),
-    "clap": Adapter(ClapInput, "", "", _mean_over_bins, _mean_of_map),
+    "wave": Adapter(WaveInput, "", ("encoder.layers",), _as_they_are),
+    "whisper": Adapter(WhisperInput, "encoder", ("layers",), _as_they_are),
+    "ast": Adapter(AstInput, "", ("layers", "encoder.layer"), _mean_over_frequency, _special_tokens),
+    "clap": Adapter(ClapInput, "", (), _mean_over_bins, _mean_of_map),
 }
 """By :attr:`Architecture.adapter`."""

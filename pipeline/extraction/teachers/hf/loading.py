@@ -69,12 +69,14 @@ def load_network(
     return encoder
 
 
-def shorten(network: nn.Module, layers: str, n_layers: int) -> None:
-    """Drop the layers behind the first ``n_layers``."""
-    if layers:
-        path, _, name = layers.rpartition(".")
-        parent = network.get_submodule(path)
-        setattr(parent, name, getattr(parent, name)[:n_layers])
+def shorten(network: nn.Module, paths: Sequence[str], n_layers: int) -> None:
+    """Drop the layers behind the first ``n_layers`` of the list at the first path that exists."""
+    named = dict(network.named_modules())
+    for path in paths:
+        if isinstance(layers := named.get(path), nn.ModuleList):
+            parent, _, name = path.rpartition(".")
+            setattr(named[parent], name, layers[:n_layers])
+            return
 
 
 def fold(network: nn.Module) -> None:
