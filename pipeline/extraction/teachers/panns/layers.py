@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from pipeline.extraction.teachers.convolution import QuickConv
+
 Lengths = Tensor | None
 Act = Callable[[], nn.Module]
 
@@ -56,22 +58,29 @@ class ConvBlock(nn.Module):
         for number, before, after in zip(self.numbers, [n_in, *channels], channels, strict=False):
             self.add_module(f"conv{number}", nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False))
             self.add_module(f"bn{number}", nn.BatchNorm2d(after))
+            self.add_module(f"act{number}", nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor, lengths: Lengths) -> tuple[Tensor, Lengths]:
         """[clip, channel, time, mel]; time and mel are halved where the block pools."""
         for number in self.numbers:
-            x = self.get_submodule(f"conv{number}")(cut(x, lengths))
-            x = self.get_submodule(f"bn{number}")(x).relu_()
+            x = cut(x, lengths)
+            for kind in ("conv", "bn", "act"):
+                x = self.get_submodule(f"{kind}{number}")(x)
         if self.pool == 1:
             return x, lengths
         return F.avg_pool2d(x, self.pool), _shortened(lengths, self.pool)
 
     def fold(self) -> None:
-        """Batch-norms into convolutions."""
+        """Batch-norms into convolutions, which also apply the ReLU where they are 3 x 3."""
         for number in self.numbers:
-            conv = _fused(self.get_submodule(f"conv{number}"), self.get_submodule(f"bn{number}"))
-            self.add_module(f"conv{number}", conv)
+            conv = cast(nn.Conv2d, self.get_submodule(f"conv{number}"))
+            norm = cast(nn.BatchNorm2d, self.get_submodule(f"bn{number}"))
             self.add_module(f"bn{number}", nn.Identity())
+            if conv.kernel_size == (3, 3):
+                self.add_module(f"conv{number}", QuickConv(conv, norm))
+                self.add_module(f"act{number}", nn.Identity())
+            else:
+                self.add_module(f"conv{number}", fuse_conv_bn_eval(conv, norm))
 
 
 class Chain(nn.ModuleList):
@@ -89,7 +98,7 @@ class Chain(nn.ModuleList):
         for norm in [at for at, layer in enumerate(self) if isinstance(layer, nn.BatchNorm2d)]:
             conv = max(at for at in range(norm) if isinstance(self[at], nn.Conv2d))
             # A batch-norm commutes with averaging: scale and shift are the same everywhere.
-            folded = _fused(self[conv], self[norm])
+            folded = fuse_conv_bn_eval(cast(nn.Conv2d, self[conv]), cast(nn.BatchNorm2d, self[norm]))
             self[norm] = nn.Identity()
             if isinstance(self[conv + 1], nn.AvgPool2d):
                 folded, self[conv + 1] = _pooled(folded), nn.Identity()
@@ -153,10 +162,6 @@ def _stride(layer: nn.Module) -> int:
 
 def _shortened(lengths: Lengths, stride: int) -> Lengths:
     return lengths if lengths is None or stride == 1 else lengths // stride
-
-
-def _fused(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    return fuse_conv_bn_eval(cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm))
 
 
 def _pooled(conv: nn.Conv2d) -> nn.Conv2d:
