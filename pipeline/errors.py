@@ -57,7 +57,7 @@ class StoreBusyError(StoreError):
 
 
 class PlanError(EastError):
-    """Work that would not fit, refused before it starts."""
+    """Work that would not fit, or whose teacher fails its checks: refused before it starts."""
 
 
 class ClipsFailedError(EastError):

@@ -44,7 +44,7 @@ class FakeTeacher(Extractor):
             base = base / 0.0 - base / 0.0
         if self.card.name == "fake-drift":
             base = base * float(os.environ.get("FAKE_DRIFT", "1.0"))
-        if self.card.name == "fake-leaky":
+        if self.card.name == "fake-leaky" and len(base) > 1:
             base = base / (1.0 + base.amax())
         n_frames = n_valid // HOP
         frames = mask_frames(base @ self.weights.to(base.device), n_frames)

@@ -1,14 +1,15 @@
-"""``east teachers``, ``east students``, ``east datasets``: what there is."""
+"""``east teachers``, ``east students``, ``east datasets``: what there is; ``east teachers check``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from pipeline.commands.console import show, show_table
+from pipeline.commands.console import listening, show, show_table
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -18,10 +19,11 @@ def _json_option(command: _F) -> _F:
     return option(command)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @_json_option
 @click.option("--front-ends", is_flag=True, help="List the students' log-mel front ends instead.")
-def teachers(as_json: bool, front_ends: bool) -> None:
+@click.pass_context
+def teachers(ctx: click.Context, as_json: bool, front_ends: bool) -> None:
     """List teachers and their outputs: dimension, rate, hop, window, licence, size.
 
     An output is named TEACHER/OUTPUT; TEACHER alone means its default outputs, marked *. A hop of
@@ -31,6 +33,58 @@ def teachers(as_json: bool, front_ends: bool) -> None:
     Example:
       east teachers
     """
+    if ctx.invoked_subcommand is None:
+        _list_teachers(as_json=as_json, front_ends=front_ends)
+    elif as_json or front_ends:
+        raise click.UsageError("Options of the list do not go with a command; put --json after its name.", ctx)
+
+
+@teachers.command()
+@click.argument("name")
+@click.option(
+    "--weights", type=click.Path(exists=True, path_type=Path), help="Local file (or folder) with its weights."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["exact", "fast", "half"]),
+    default="fast",
+    show_default=True,
+    help="exact: float32 as the original; fast: float32, folded; half: 16-bit networks.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def check(name: str, as_json: bool, **options: Any) -> None:
+    """Try whether the teacher NAME keeps its promises, on short signals.
+
+    The same bits twice; a clip alone as in any batch, whatever zeros are behind it; finite numbers
+    for silence, clicks and full scale; frames, shapes and channels as on the card; no training
+    left on; what float16 costs. NAME may carry settings (openl3:hop=0.96), outputs (panns/clip), or
+    a model (hf:FOLDER, hf:OWNER/MODEL). The same checks stand before a teacher's first store in
+    east extract. Takes seconds, writes nothing, exits with 1 where a check fails.
+
+    \b
+    Example:
+      east teachers check panns --weights ~/Downloads/Cnn14_mAP=0.431.pth
+    """
+    from pipeline.extraction.preflight.check_teacher import check_teacher
+
+    with listening() as listener:
+        report = check_teacher(name, **options, listener=listener)
+    if as_json:
+        show(json.dumps(report.as_dict(), indent=2))
+    else:
+        cells = [
+            (one.name, one.status, _number(one.measured), _number(one.limit), one.sentence) for one in report.checks
+        ]
+        show_table("", ("check", "", "measured", "limit", "found"), cells, numeric=(2, 3))
+    report.require()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _list_teachers(*, as_json: bool, front_ends: bool) -> None:
     from pipeline.listing import list_teachers
 
     rows = list_teachers(front_ends=front_ends)

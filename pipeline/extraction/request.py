@@ -29,6 +29,7 @@ def extract_from_options(options: Mapping[str, Any], listener: Listener) -> Extr
         batch_clips=options["batch"],
         retry_failed=options["retry_failed"],
         dry_run=options["dry_run"],
+        preflight=not options["no_preflight"],
     )
     table, _ = resolve(options["data"], listener=listener)
     return extract(table, settings, listener)

@@ -27,7 +27,10 @@ from pipeline.weights.models import fetch_model
 
 @dataclass
 class RunStore:
-    """One store of this run, from its preview to its writer."""
+    """One store of this run, from its preview to its writer.
+
+    ``fresh`` says that it is not there yet, ``resumed`` that some of its clips are done.
+    """
 
     card: ExtractorCard
     spec: ExtractorSpec
@@ -36,6 +39,7 @@ class RunStore:
     clip_ids: np.ndarray
     pending: list[int]
     resumed: bool
+    fresh: bool = False
     writer: StoreWriter | None = None
 
     def plan(self) -> StorePlan:
@@ -83,7 +87,8 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
         known, arrays = preview(path, meta, table.clip_id, retry_failed=settings.retry_failed)
         pending = pending_shards(arrays, known.shard_clips)
         resumed = bool((arrays.state != State.PENDING).any())
-        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed))
+        fresh = not path.exists() and not working_path(path).exists()
+        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed, fresh))
     return found
 
 

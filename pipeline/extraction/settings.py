@@ -18,7 +18,8 @@ class ExtractSettings:
     """What to extract and how.
 
     ``requests`` are ``NAME`` or ``NAME/OUTPUT+OUTPUT`` (``musicnn``, ``panns/clip``, ``mel-small``).
-    ``weights`` is a local file (or folder) for the one teacher asked for.
+    ``weights`` is a local file (or folder) for the one teacher asked for.  Without ``preflight``,
+    teachers of new stores are not checked first, and the stores say so.
     """
 
     requests: tuple[str, ...]
@@ -32,6 +33,7 @@ class ExtractSettings:
     batch_clips: int | None = None
     retry_failed: bool = False
     dry_run: bool = False
+    preflight: bool = True
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def describe_store(path: str, *, failures: bool = False) -> dict[str, Any]:
             "manifest_digest": meta.manifest_digest,
             "uuid": meta.uuid,
             "canaries": sorted(reader.canaries()),
+            "preflight": dict(meta.preflight),
             "runs": [dict(run) for run in meta.runs],
         }
         if failures:
@@ -77,13 +79,34 @@ def render(about: dict[str, Any], *, as_json: bool) -> str:
     width = max(len(key) for key in about)
     lines = []
     for key, value in about.items():
-        shown = [_run_line(run) for run in value] if key == "runs" else value
+        shown = _SHOWN_AS[key](value) if key in _SHOWN_AS else value
         lines.append(f"{key:<{width}}  {_plain(shown)}")
     return "\n".join(lines)
 
 
-def _run_line(run: dict[str, Any]) -> str:
-    return f"{run.get('time', '?')} by east-music {run.get('version', '?')}"
+def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
+    return [f"{run.get('time', '?')} by east-music {run.get('version', '?')}" for run in runs]
+
+
+def _preflight_line(preflight: dict[str, Any]) -> str:
+    """``passed (cpu, fast, torch 2.13.0): batch 2.1e-07 of 1e-05, ...``; the numbers that have a limit."""
+    checks, versions = preflight.get("checks"), preflight.get("versions")
+    if not isinstance(checks, dict) or not isinstance(versions, dict):
+        return str(preflight.get("status", "none recorded"))
+    where = [preflight.get("device", "?"), preflight.get("mode", "?"), f"torch {versions.get('torch', '?')}"]
+    numbers = [f"{name} {_of_limit(check)}" for name, check in checks.items() if _of_limit(check)]
+    return f"{preflight.get('status', '?')} ({', '.join(map(str, where))}): {', '.join(numbers)}"
+
+
+def _of_limit(check: Any) -> str:
+    """``2.1e-07 of 1e-05``; empty where nothing was measured against a limit above zero."""
+    measured, limit = (check.get(key) for key in ("measured", "limit")) if isinstance(check, dict) else (None, None)
+    if not isinstance(measured, int | float) or not isinstance(limit, int | float) or not limit:
+        return ""
+    return f"{measured:.1e} of {limit:.0e}" + (" (warned)" if check.get("status") == "warned" else "")
+
+
+_SHOWN_AS: dict[str, Callable[[Any], Any]] = {"runs": _run_lines, "preflight": _preflight_line}
 
 
 def _plain(value: Any) -> str:

@@ -59,7 +59,8 @@ class StoreMeta:
     """Root attributes: what the features are, and who made them with what.
 
     ``frames`` is the length of the frame axis: what a full clip of ``clip_s`` seconds gives.
-    ``card`` is the extractor's card as plain JSON; times are seconds, rates Hz.
+    ``card`` is the extractor's card as plain JSON; times are seconds, rates Hz.  ``preflight`` is
+    what the teacher's checks measured before the store was created; empty where there were none.
     """
 
     extractor: str
@@ -83,6 +84,7 @@ class StoreMeta:
     runs: tuple[Mapping[str, Any], ...] = ()
     complete: bool = False
     content_digest: str = ""
+    preflight: Mapping[str, Any] = field(default_factory=dict)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -104,7 +106,7 @@ class StoreMeta:
         """As JSON, the way the root group keeps it."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values |= {"card": dict(self.card), "dataset": dict(self.dataset), "runs": [dict(run) for run in self.runs]}
-        values["weights_sha256"] = list(self.weights_sha256)
+        values |= {"weights_sha256": list(self.weights_sha256), "preflight": dict(self.preflight)}
         return {"format": FORMAT, "format_version": FORMAT_VERSION} | values
 
 
@@ -150,8 +152,9 @@ def _check_types(values: Mapping[str, Any], where: str) -> None:
         raise StoreError(f"{where}: one clip of {values['frames']} x {values['channels']} is beyond 4 GiB.")
     if values["shard_clips"] % values["chunk_clips"]:
         raise StoreError(f"{where}: shards of {values['shard_clips']} clips hold no whole number of chunks.")
-    if not isinstance(values["card"], Mapping):
-        raise StoreError(f"{where}: the extractor's card is not a table.")
+    for name in ("card", "preflight"):
+        if not isinstance(values.get(name, {}), Mapping):
+            raise StoreError(f"{where}: {name} is not a table.")
 
 
 #: The fields a fingerprint covers: all that changes the numbers, nothing that does not.

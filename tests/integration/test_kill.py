@@ -34,8 +34,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ClipTable:
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EAST_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EAST_WEIGHTS", str(tmp_path_factory.getbasetemp() / "weights"))
     monkeypatch.setenv("EAST_PLUGINS", "plugins")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
 
@@ -45,6 +46,7 @@ def right(table: ClipTable, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Content digest of a run that was never interrupted; ``fake`` gives the same numbers without delay."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EAST_HOME", str(tmp_path_factory.mktemp("right")))
+        patch.setenv("EAST_WEIGHTS", str(tmp_path_factory.getbasetemp() / "weights"))
         patch.setenv("EAST_PLUGINS", "plugins")
         run(table, "fake/frames")
         with open_store(layout.store_path("tiny", "fake", "frames")) as reader:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.errors import PlanError
+
 Status = Literal["passed", "failed", "warned", "skipped"]
 
 
@@ -75,6 +77,18 @@ class Report:
     def warned(self) -> tuple[Check, ...]:
         """The checks that warn, in order."""
         return tuple(check for check in self.checks if check.status == "warned")
+
+    def require(self) -> None:
+        """Raise where a check failed.
+
+        Raises:
+            PlanError: names the checks that failed.
+        """
+        if names := [check.name for check in self.failed]:
+            raise PlanError(
+                f"{self.extractor} fails {len(names)} of {len(self.checks)} checks: {', '.join(names)}. "
+                "A store made from it would hold numbers that depend on more than its audio, or none."
+            )
 
     def check(self, name: str) -> Check:
         """The check of that name.

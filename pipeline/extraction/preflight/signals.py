@@ -24,9 +24,9 @@ TOGETHER: tuple[tuple[str, str, float], ...] = (
     ("full-scale noise", "loud", 1.0),
     ("silence", "silence", 1.0),
     ("square", "square", 1.0),
-    ("chirp, shorter", "chirp", 0.83),
-    ("chord, short", "chord", 0.29),
-    ("noise, shortest", "noise", 0.0125),
+    ("shorter chirp", "chirp", 0.83),
+    ("short chord", "chord", 0.29),
+    ("shortest noise", "noise", 0.0125),
     ("no samples", "silence", 0.0),
 )
 EXTREMES = ("silence", "square", "nyquist", "faint", "dc", "click")
