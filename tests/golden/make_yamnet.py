@@ -8,8 +8,7 @@ unpacked and not installed, which wraps TF-Hub's ``google/yamnet/1``; ``SOURCE.n
 of a synthetic signal at 16 kHz, int16, as ``waveform`` (this file itself has it).
 
 The model is called on the whole waveform.  It pads the end to whole hops, so that there are 20
-patches, and gives scores, embeddings and the log-mel, whose float32 Fourier transform by matrix
-products leaves rounding of up to 1e-4 in quiet bands.
+patches, and gives scores, embeddings and the log-mel.
 """
 
 from __future__ import annotations

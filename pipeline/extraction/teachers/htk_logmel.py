@@ -7,10 +7,17 @@ with triangles that are straight in mel, natural logarithm.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+import scipy.fft
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from pipeline.extraction.teachers.openl3.window import hann
+
+Transform = Literal["float32", "float64", "tensorflow"]
 
 RATE_HZ = 16_000
 FFT = 512
@@ -25,10 +32,14 @@ PATCH_SAMPLES = (PATCH_FRAMES - 1) * HOP + WINDOW
 class HtkLogMel(nn.Module):
     """``log(mel + offset)`` of the magnitude spectrum.
 
+    In a loud tone the empty bands hold the rounding errors of the transform, which are not small
+    beside the offset: float32 transforms differ from one another by up to 0.006 there.
+
     Args:
         offset: what keeps the logarithm finite.
-        double: compute in float64 and round at the end.  A loud tone leaves rounding noise in empty
-            bands that is not small beside the offset.
+        transform: ``float32``; ``float64``, rounded at the end, as the numpy original of VGGish has it;
+            or ``tensorflow``, a float32 transform that rounds as TensorFlow's does on a CPU, and runs
+            there whatever the device.
 
     Shape:
         [batch, samples] -> [batch, 1 + (samples - 400) // 160, 64], float32; at least 400 samples.
@@ -37,19 +48,25 @@ class HtkLogMel(nn.Module):
     window: Tensor
     bank: Tensor
 
-    def __init__(self, offset: float, *, double: bool) -> None:
+    def __init__(self, offset: float, *, transform: Transform) -> None:
         super().__init__()
-        self.offset = offset
-        dtype = torch.float64 if double else torch.float32
-        bank = torch.from_numpy(mel_bank()).to(dtype)
-        self.register_buffer("window", torch.hann_window(WINDOW, dtype=torch.float64).to(dtype), persistent=False)
-        self.register_buffer("bank", bank, persistent=False)
+        self.offset, self.transform = offset, transform
+        dtype = torch.float64 if transform == "float64" else torch.float32
+        window = torch.hann_window(WINDOW, dtype=torch.float64).to(dtype)
+        window = torch.from_numpy(hann(WINDOW)) if transform == "tensorflow" else window
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("bank", torch.from_numpy(mel_bank()).to(dtype), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Waveform to log-mel frames."""
         frames = audio.to(self.window.dtype).unfold(1, WINDOW, HOP) * self.window
-        mel: Tensor = torch.fft.rfft(frames, FFT).abs() @ self.bank
+        mel: Tensor = self._magnitude(frames) @ self.bank
         return mel.add_(self.offset).log_().float()
+
+    def _magnitude(self, frames: Tensor) -> Tensor:
+        if self.transform != "tensorflow":
+            return torch.fft.rfft(frames, FFT).abs()
+        return torch.from_numpy(np.abs(scipy.fft.rfft(frames.cpu().numpy(), FFT))).to(frames.device)
 
 
 def mel_bank() -> NDArray[np.float64]:

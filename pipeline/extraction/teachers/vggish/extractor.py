@@ -55,7 +55,7 @@ class VggishExtractor(Extractor):
     ) -> None:
         super().__init__()
         self.card, self.outputs, self.mode = card, outputs, mode
-        self.front_end = HtkLogMel(LOG_OFFSET, double=mode == "exact")
+        self.front_end = HtkLogMel(LOG_OFFSET, transform="float64" if mode == "exact" else "float32")
         dtype = torch.bfloat16 if mode == "half" else torch.float32
         self.network = network if mode == "exact" else QuickVggish(network, dtype)
         self.end = end

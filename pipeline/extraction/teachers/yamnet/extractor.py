@@ -40,7 +40,7 @@ class YamnetExtractor(Extractor):
     def __init__(self, card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, layers: Layers) -> None:
         super().__init__()
         self.card, self.outputs, self.mode = card, outputs, mode
-        self.front_end = HtkLogMel(LOG_OFFSET, double=mode == "exact")
+        self.front_end = HtkLogMel(LOG_OFFSET, transform="tensorflow" if mode == "exact" else "float32")
         dtype = torch.bfloat16 if mode == "half" else torch.float32
         self.network = Yamnet(layers, fold=mode != "exact", dtype=dtype)
 
