@@ -10,10 +10,11 @@ from torch import nn
 
 from pipeline.audio.extractor import Extractor, Mode, build_extractor
 from pipeline.cards import ExtractorCard
+from pipeline.extraction.teachers.passt import card as passt
 from pipeline.extraction.teachers.passt.network import PaSST
 
 WIDTH, DEPTH, HEADS = 8, 2, 2
-CLASSES = 527
+CLASSES = passt.CLASSES
 
 
 def make_random_checkpoint(path: Path, *, width: int = 768, depth: int = 12, heads: int = 12, seed: int = 0) -> None:
@@ -50,3 +51,7 @@ def narrow(card: ExtractorCard, *, width: int = WIDTH, depth: int = DEPTH, heads
         outputs=tuple(replace(output, channels=channels[output.name]) for output in card.outputs),
         parameters={**card.parameters, **sizes},
     )
+
+
+CARDS = tuple(replace(narrow(card), name=f"{card.name}-narrow") for card in passt.CARDS)
+"""For ``EAST_PLUGINS=narrow_passt``."""
