@@ -61,11 +61,13 @@ class HtkLogMel(nn.Module):
         """Waveform to log-mel frames."""
         frames = audio.to(self.window.dtype).unfold(1, WINDOW, HOP) * self.window
         mel: Tensor = self._magnitude(frames) @ self.bank
-        return mel.add_(self.offset).log_().float()
+        mel.add_(self.offset).log_()
+        return mel.float()
 
     def _magnitude(self, frames: Tensor) -> Tensor:
         if self.transform != "tensorflow":
-            return torch.fft.rfft(frames, FFT).abs()
+            magnitude: Tensor = torch.fft.rfft(frames, FFT).abs()
+            return magnitude
         return torch.from_numpy(np.abs(scipy.fft.rfft(frames.cpu().numpy(), FFT))).to(frames.device)
 
 
