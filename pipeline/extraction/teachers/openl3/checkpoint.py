@@ -32,6 +32,8 @@ _BUILT_IN_FILTERS = 6
 _GZIP, _HDF5 = b"\x1f\x8b", b"\x89HDF\r\n\x1a\n"
 _CONV = {"kernel": "weight", "bias": "bias"}
 _NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, MemoryError)
+"""What h5py was seen to raise on damaged files."""
 _Layer = tuple[str, dict[str, np.ndarray]]
 
 
@@ -49,7 +51,7 @@ def load_checkpoint(network: Network, path: Path, what: str) -> None:
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             layers = list(_layers(file))
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError) as error:
+    except _DAMAGE as error:
         raise WeightsError(f"{path} is a damaged HDF5 file, or none that Keras wrote: {error}. {_REFETCH}") from error
     except _RefusedError as error:
         raise WeightsError(f"{path}: {error}. It was refused; use the official file.") from error

@@ -16,7 +16,7 @@ from pipeline.extraction.teachers.openl3.checkpoint import load_checkpoint
 from pipeline.extraction.teachers.openl3.front_end import FrontEnd
 from pipeline.extraction.teachers.openl3.network import Network
 
-_AT_ONCE = {"cpu": 8, "cuda": 64}
+_AT_ONCE = {"cpu": 2, "cuda": 64}
 """Windows in one pass: the memory of a long clip does not grow with its number of windows."""
 
 
@@ -87,7 +87,7 @@ class OpenL3(Windowed):
             windows = self.windows(audio, most)
             index = torch.arange(most, device=audio.device)
             clips, frames = (index < n_frames[:, None]).nonzero(as_tuple=True)
-            at_once = _AT_ONCE.get(audio.device.type, 8)
+            at_once = _AT_ONCE.get(audio.device.type, 2)
             for first in range(0, len(clips), at_once):
                 some = slice(first, first + at_once)
                 place = clips[some], frames[some]

@@ -57,8 +57,9 @@ class FrontEnd(nn.Module):
         return decibels.clamp_(min=_FLOOR_DB).transpose(1, 2)
 
     def _transformed(self, frames: Tensor) -> Tensor:
-        spectrum = torch.view_as_real(torch.fft.rfft(frames * self.window))
-        return spectrum.square_().sum(-1).float().sqrt_()
+        spectrum: Tensor = torch.fft.rfft(frames * self.window)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return power.float().sqrt_()
 
     def _exact(self, frames: Tensor) -> Tensor:
         tapered = (frames * self.window).cpu().numpy()
