@@ -102,8 +102,10 @@ def _stack(rows: list[Tensor]) -> Tensor:
 
 
 def _network_class(name: str) -> Any:
+    for needed in (PACKAGE, "torchlibrosa"):
+        if importlib.util.find_spec(needed) is None:  # finds, imports nothing
+            require(needed, extra="panns")
     with _no_fetching():
-        require("torchlibrosa", extra="panns")
         return getattr(require(f"{PACKAGE}.models", extra="panns"), name)
 
 
@@ -113,7 +115,7 @@ def _no_fetching() -> Iterator[None]:
 
     A package that was imported before has done its fetching, and is used as it is.
     """
-    spec = None if PACKAGE in sys.modules else importlib.util.find_spec(PACKAGE)  # finds, imports nothing
+    spec = None if PACKAGE in sys.modules else importlib.util.find_spec(PACKAGE)
     if spec is None:
         yield
         return
