@@ -28,7 +28,7 @@ def runs(passes: Passes) -> Check:
     if reason:
         return Check("runs", "failed", None, None, f"stopped on the first batch, {reason}")
     n_passes = len(passes.all())
-    return Check("runs", "passed", float(n_passes), None, f"{n_passes} forward passes, the longest of {_shape(passes)}")
+    return Check("runs", "passed", float(n_passes), None, f"{n_passes} forward passes, of {_shape(passes)} and less")
 
 
 def deterministic(passes: Passes) -> Check:
@@ -98,7 +98,9 @@ def shortest(passes: Passes) -> Check:
     n = shortest_samples(passes.extractor.card)
     said = f"{', '.join(without)}: no frame" if without else "NaN or infinity"
     bad = f"{said} for a clip of at most {n} samples. Pad it with silence as the original does, or raise min_s."
-    return judged("shortest", float(len(without) + len(odd)), 0.0, f"{n} samples give a finite frame", bad)
+    return judged(
+        "shortest", float(len(without) + len(odd)), 0.0, f"the shortest clip, n = {n}, gives a finite frame", bad
+    )
 
 
 def longest(passes: Passes) -> Check:
