@@ -64,7 +64,8 @@ class MusicnnVgg(Extractor):
                 made |= self.network.of_patches(logmel, max(1, self.count_frames("pool5", audio.shape[1])))
                 made["taggram"] = self.network.taggram(made["pool5"])
             if "frames" in self.outputs:
-                made["frames"] = self.network.frames(logmel, n_mel.clamp(min=FRAMES_SHORTEST))
+                frames = self.network.frames(logmel, n_mel.clamp(min=FRAMES_SHORTEST))
+                made["frames"] = frames[:, : self.count_frames("frames", audio.shape[1])]
         return {name: mask_frames(made[name], self._counts(name, n_valid)) for name in self.outputs}
 
     def _counts(self, output: str, n_valid: Tensor) -> Tensor:
