@@ -17,9 +17,8 @@ from pipeline.extraction.teachers.vggish.card import LOG_OFFSET, PATCH_HOP, PATC
 from pipeline.extraction.teachers.vggish.checkpoint import load_network, read_pca
 from pipeline.extraction.teachers.vggish.network import QuickVggish, Vggish, Whitening
 
-_CHUNK = 32
-"""Patches at once on a CPU: the first dense layer, 200 MB of weights, is read once for all of them."""
-_CHUNK_GPU = 256
+_CHUNK = 256
+"""Patches at once: the first dense layer, 200 MB of weights, is read once for all of them."""
 
 
 def build(card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, weights: tuple[Path, ...]) -> VggishExtractor:
@@ -73,7 +72,6 @@ class VggishExtractor(Extractor):
         n_samples = PATCH_SAMPLES + max(0, max(counts) - 1) * PATCH_HOP
         audio = F.pad(audio[:, :n_samples], (0, max(0, n_samples - audio.shape[1])))
         patches = self.front_end(audio).unfold(1, PATCH_FRAMES, PATCH_FRAMES).transpose(2, 3)
-        chunk = _CHUNK if audio.device.type == "cpu" else _CHUNK_GPU
         with torch.backends.cudnn.flags(allow_tf32=False):
-            raw = run_patches(self.network, patches, n_frames, chunk=chunk)
+            raw = run_patches(self.network, patches, n_frames, chunk=_CHUNK)
         return {"embedding": mask_frames(self.end(raw), n_frames)}

@@ -12,11 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.extraction.teachers.convolution import QuickConv
+from pipeline.extraction.teachers.patches import one_channel_last
 
 _STAGES = ((1,), (2,), (4, 4), (8, 8))
 """Channels of the convolutions between max-pools, in units of the width."""
 _MAP = 6 * 4
 """Places of the last map, for 96 frames of 64 mels."""
+
+_AT_ONCE = 16
+"""Patches in the convolutions at once, on a CPU with its caches; the dense layers take more."""
 
 
 class Vggish(nn.Module):
@@ -65,9 +69,9 @@ class QuickVggish(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """[patch, 96 frames, 64 mels] -> [patch, 2 * width]."""
-        x = patches[:, None].to(self.dtype).contiguous(memory_format=torch.channels_last)
-        x = self.features(x)
-        embedding: Tensor = self.embeddings(x.permute(0, 2, 3, 1).flatten(1))
+        size = _AT_ONCE if patches.device.type == "cpu" else len(patches)
+        maps = [self.features(one_channel_last(part)) for part in torch.split(patches.to(self.dtype), max(1, size))]
+        embedding: Tensor = self.embeddings(torch.cat([part.permute(0, 2, 3, 1).flatten(1) for part in maps]))
         return embedding.float()
 
 

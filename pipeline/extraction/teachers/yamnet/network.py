@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.extraction.teachers.patches import one_channel_last
 from pipeline.extraction.teachers.yamnet.layers import Convolution, Layers
 
 _EPSILON = 1e-4
@@ -38,9 +39,8 @@ class Yamnet(nn.Module):
 
     def embed(self, patches: Tensor) -> Tensor:
         """[patch, 96 frames, 64 mels] -> [patch, channels]."""
-        x = patches[:, None].to(self.dtype)
-        if self.fold:
-            x = x.flip(2, 3).contiguous(memory_format=torch.channels_last)
+        patches = patches.to(self.dtype)
+        x = one_channel_last(patches.flip(1, 2)) if self.fold else patches[:, None]
         last: Tensor = self.convolutions(x)
         return last.float().mean((2, 3))
 
