@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +159,27 @@ def test_a_damaged_or_short_shard_names_the_tensor(checkpoints: dict[str, tuple[
     copy.write_bytes(data.read_bytes()[:1_000_000])
     with pytest.raises(WeightsError, match=r"tensor \S+ should have .* cut short"):
         read_bundle(index, copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        (
+            "conv2d_5/kernel",
+            lambda kernel: np.repeat(kernel, 8, 3),
+            r"layers of .*\(7, 561, 512\).*have .*\(7, 561, 64\)",
+        ),
+        ("dense/bias", lambda bias: bias * np.nan, "values that are not finite"),
+    ],
+)
+def test_another_size_or_bad_values_are_told(
+    checkpoints: dict[str, tuple[Path, ...]], monkeypatch: pytest.MonkeyPatch, name: str, change: Any, words: str
+) -> None:
+    tensors = dict(read_bundle(*checkpoints["musicnn"]))
+    tensors[name] = change(tensors[name])
+    monkeypatch.setattr("pipeline.extraction.teachers.musicnn.layers.read_bundle", lambda *_: tensors)
+    with pytest.raises(WeightsError, match=words):
+        read_layers(*checkpoints["musicnn"])
 
 
 def test_weights_of_the_wrong_number_say_what_is_needed() -> None:

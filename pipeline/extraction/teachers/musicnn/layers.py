@@ -18,6 +18,8 @@ from pipeline.extraction.teachers.bundle import read_bundle
 
 BATCH_NORM_EPSILON = 1e-3
 Array = NDArray[np.float64]
+_FRONT = ((7, 38, 204), (7, 67, 204), (128, 1, 51), (64, 1, 51), (32, 1, 51))
+_SHAPES = (*_FRONT, (7, 561, 64), (7, 64, 64), (7, 64, 64), (1506, 200), (200, 50))
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,28 @@ def read_layers(index: Path, data: Path) -> Layers:
     """
     tensors = read_bundle(index, data)
     try:
-        return _arrange(tensors)
+        layers = _arrange(tensors)
     except KeyError as error:
         raise WeightsError(
             f"{index}: no tensor {error} in it; this is not a MusiCNN checkpoint (musicnn 0.1.0)."
         ) from error
+
+    _check(index, layers)
+    return layers
+
+
+def _check(index: Path, layers: Layers) -> None:
+    """Sizes and values; the package's repository has a bigger MusiCNN whose tensors have the same names."""
+    convolutions = (*layers.timbral, *layers.temporal, *layers.middle)
+    arrays = [layer.kernel for layer in convolutions] + [layers.dense, layers.tags]
+    found, wanted = [array.shape for array in arrays], list(_SHAPES)
+    if found != wanted:
+        raise WeightsError(f"{index}: layers of {found}, where MTT_musicnn and MSD_musicnn have {wanted}.")
+    others = [values for layer in convolutions for values in (layer.bias, layer.scale, layer.shift)]
+    ends = [layers.pool_scale, layers.pool_shift, layers.dense_bias, layers.dense_scale, layers.dense_shift]
+    inputs = np.array([layers.input_scale, layers.input_shift])
+    if not all(np.isfinite(values).all() for values in (*arrays, *others, *ends, layers.tags_bias, inputs)):
+        raise WeightsError(f"{index}: values that are not finite; the file is damaged. Fetch it again.")
 
 
 def _arrange(tensors: Mapping[str, NDArray[np.generic]]) -> Layers:
