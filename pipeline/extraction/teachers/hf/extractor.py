@@ -115,7 +115,7 @@ class HfEncoder(Extractor):
         inputs = self.front_end(windows, torch.tensor([window.n_samples for window in batch], device=audio.device))
         dtype = next(self.network.parameters()).dtype
         inputs = {key: value.to(dtype) if value.is_floating_point() else value for key, value in inputs.items()}
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             found = self.network(**inputs, output_hidden_states=self.blocks != ("last",), return_dict=True)
         tokens = [_choose(found, block).float() for block in self.blocks]
         states = torch.cat([self.adapter.frames(block, self.numbers) for block in tokens], -1)

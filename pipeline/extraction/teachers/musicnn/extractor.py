@@ -63,7 +63,7 @@ class Musicnn(Extractor):
         keep = (at < self._counts("frames", n_valid)[:, None])[:, :, None].to(logmel.dtype)
         logmel *= keep  # silence is zero in this log-mel
         made: dict[str, Tensor] = {}
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             if _PER_PATCH & set(self.outputs):
                 made |= self._of_patches(logmel, self.count_frames("pools", audio.shape[1]))
             if "frames" in self.outputs:

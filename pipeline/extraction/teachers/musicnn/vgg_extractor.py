@@ -59,7 +59,7 @@ class MusicnnVgg(Extractor):
         at = torch.arange(logmel.shape[1], device=logmel.device)
         logmel *= (at < n_mel[:, None])[:, :, None]  # silence is zero in this log-mel
         made: dict[str, Tensor] = {}
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             if _PER_PATCH & set(self.outputs):
                 made |= self.network.of_patches(logmel, max(1, self.count_frames("pool5", audio.shape[1])))
                 made["taggram"] = self.network.taggram(made["pool5"])

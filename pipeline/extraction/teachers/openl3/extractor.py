@@ -96,7 +96,7 @@ class OpenL3(Windowed):
 
     def embed(self, windows: Tensor) -> Tensor:
         """[window, 48,000] -> [window, size]."""
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             return self.network(self.front_end(windows))  # type: ignore[no-any-return]
 
     def windows(self, audio: Tensor, most: int) -> Tensor:

@@ -59,7 +59,7 @@ class Passt(Extractor):
     def extract(self, audio: Tensor, n_valid: Tensor) -> dict[str, Frames]:
         """See :class:`~pipeline.audio.extractor.Extractor`."""
         made: dict[str, Frames] = {}
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             if {"embedding", "all"} & set(self.outputs):
                 n_frames = torch.where(n_valid > 0, self.windows.count(n_valid), 0)
                 features = self._embed_windows(audio, n_valid, n_frames, self.windows)

@@ -72,6 +72,6 @@ class VggishExtractor(Extractor):
         n_samples = PATCH_SAMPLES + max(0, max(counts) - 1) * PATCH_HOP
         audio = F.pad(audio[:, :n_samples], (0, max(0, n_samples - audio.shape[1])))
         patches = self.front_end(audio).unfold(1, PATCH_FRAMES, PATCH_FRAMES).transpose(2, 3)
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             raw = run_patches(self.network, patches, n_frames, chunk=_CHUNK)
         return {"embedding": mask_frames(self.end(raw), n_frames)}

@@ -58,7 +58,7 @@ class YamnetExtractor(Extractor):
         audio = F.pad(audio[:, :n_samples], (0, max(0, n_samples - audio.shape[1])))
         patches = self.front_end(audio).unfold(1, PATCH_FRAMES, PATCH_HOP // HOP).transpose(2, 3)
         chunk = _CHUNK if audio.device.type == "cpu" else _CHUNK_GPU
-        with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             embedding = run_patches(self.network.embed, patches, n_frames, chunk=chunk)
             made = {"embedding": embedding}
             if "scores" in self.outputs:
