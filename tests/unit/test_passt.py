@@ -220,6 +220,12 @@ def test_half_is_near_exact_and_its_residual_stream_is_float32(tmp_path: Path) -
         assert 0 < difference < 0.03 * frames.features.abs().max()
 
 
+def test_the_card_says_how_far_the_modes_are_from_exact() -> None:
+    assert set(CARD.mode_errors) == {"fast", "half"}
+    assert 0 < CARD.mode_errors["fast"] < CARD.tolerance
+    assert CARD.max_s == LONGEST / RATE_HZ == 10
+
+
 def test_narrow_cards_are_narrow() -> None:
     card = narrow(CARD)
     assert [output.channels for output in card.outputs] == [WIDTH, CLASSES + WIDTH, WIDTH, CLASSES + WIDTH]
