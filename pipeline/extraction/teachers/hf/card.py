@@ -140,5 +140,7 @@ CARDS = (
         ),
         configure="pipeline.extraction.teachers.hf.card:configure",
         subject="MODEL[@REVISION]",
+        # wav2vec2-base with random weights, chords, noise and a tone; other models differ.
+        mode_errors={"fast": 7e-7, "half": 0.016},
     ),
 )
