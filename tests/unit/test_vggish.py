@@ -19,6 +19,7 @@ from pipeline.cards import ExtractorCard
 from pipeline.errors import WeightsError
 from pipeline.extraction.teachers import htk_logmel
 from pipeline.extraction.teachers.vggish import card as facts
+from pipeline.extraction.teachers.vggish.arrays import PickledArray, PickledType
 from pipeline.extraction.teachers.vggish.checkpoint import PCA_MEANS, PCA_VECTORS, read_pca
 from pipeline.extraction.teachers.vggish.network import QuickVggish, Vggish, Whitening
 from pipeline.registry import find_teacher
@@ -200,11 +201,31 @@ def test_pca_parameters_may_be_arrays_or_tensors(tmp_path: Path, dtype: type, co
     assert torch.equal(read_pca(path, 4)[0], vectors)
 
 
+def test_an_array_s_bytes_and_order_are_kept(tmp_path: Path) -> None:
+    """Columns first, bytes short of the shape, and bytes in the other order."""
+    path, vectors = tmp_path / "pca.pth", np.asfortranarray(np.arange(16.0).reshape(4, 4))
+    narrow_vggish.save_pca({PCA_VECTORS: vectors, PCA_MEANS: np.zeros(4)}, path)
+    assert read_pca(path, 4)[0].tolist() == vectors.tolist()
+    narrow_vggish.save_pca({PCA_VECTORS: vectors.astype(">f8"), PCA_MEANS: np.zeros(4)}, path)
+    with pytest.raises(WeightsError, match="pca_eigen_vectors is not an array of floating point"):
+        read_pca(path, 4)
+    array = PickledArray()
+    array.__setstate__((1, (5,), _float64(), False, bytes(32)))
+    with pytest.raises(ValueError, match=r"32 bytes for an array of shape \(5,\)"):
+        array.to_tensor()
+
+
+def _float64() -> PickledType:
+    made = PickledType("f8", False, True)
+    made.__setstate__((3, "<", None, None, None, -1, -1, 0))
+    return made
+
+
 @pytest.mark.parametrize("value", [np.arange(4), np.array(["a"] * 4), [0.0] * 4, np.array([None] * 4)])
 def test_pca_parameters_of_another_kind_are_told(tmp_path: Path, value: object) -> None:
     path = tmp_path / "pca.pth"
     narrow_vggish.save_pca({PCA_VECTORS: np.eye(4), PCA_MEANS: value}, path)
-    with pytest.raises(WeightsError, match=r"pca\.pth.*(no array of numbers|refused)"):
+    with pytest.raises(WeightsError, match=r"pca\.pth.*(not an array of floating point|an array of type|refused)"):
         read_pca(path, 4)
 
 

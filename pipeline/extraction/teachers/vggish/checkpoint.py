@@ -7,18 +7,31 @@ the reader lets nothing through but arrays of floating point.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+import struct
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import WeightsError
+from pipeline.extraction.teachers.vggish.arrays import PickledArray, stand_ins
 
 PCA_VECTORS, PCA_MEANS = "pca_eigen_vectors", "pca_means"
 _SHOWN = 4
+_DAMAGE = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+)
+"""What PyTorch's reader raises for files that are cut short or damaged, found by damaging thousands."""
 
 
 def load_network(network: nn.Module, path: Path, what: str) -> None:
@@ -63,11 +76,14 @@ def read_pca(path: Path, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def _float_tensor(path: Path, name: str, value: object) -> Tensor:
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return torch.from_numpy(value.astype(np.float32))
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.is_floating_point():
         return value.float()
-    raise WeightsError(f"{path}: {name} is no array of numbers.")
+    try:
+        if isinstance(value, PickledArray):
+            return value.to_tensor()
+    except ValueError as error:
+        raise WeightsError(f"{path}: {name} is {error}; the file is damaged or another one.") from error
+    raise WeightsError(f"{path}: {name} is not an array of floating point.")
 
 
 def _check(path: Path, what: str, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
@@ -79,29 +95,17 @@ def _check(path: Path, what: str, name: str, tensor: Tensor, shape: tuple[int, .
 
 def _read(path: Path) -> object:
     try:
-        with torch.serialization.safe_globals(_arrays()):
+        with torch.serialization.safe_globals(stand_ins()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than tensors and arrays (or is damaged). It was refused and nothing in it was run; "
             "fetch the official file."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except _DAMAGE as error:
         raise WeightsError(
             f"{path} cannot be read as a PyTorch checkpoint; it is cut short or another file: {error}"
         ) from error
-
-
-def _arrays() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What a pickled array of floats is made of; the module had another name before numpy 2."""
-    rebuild = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-    return [
-        (rebuild, "numpy.core.multiarray._reconstruct"),
-        (rebuild, "numpy._core.multiarray._reconstruct"),
-        np.ndarray,
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in (np.float32, np.float64)),
-    ]
 
 
 def _listed(names: list[str]) -> str:
