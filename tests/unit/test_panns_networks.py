@@ -221,3 +221,12 @@ def test_only_the_package_s_own_networks_have_a_backend() -> None:
         return any(option.name == "backend" for option in card.options)
 
     assert [card.name for card in CARDS if has_backend(card)] == ["panns", "panns-decision"]
+
+
+def test_cudnn_stays_on_without_tf32(tmp_path: Path) -> None:
+    """``torch.backends.cudnn.flags`` switches it off unless told, which only a GPU would show."""
+    extractor, seen = make("panns", tmp_path), []
+    cudnn = torch.backends.cudnn
+    network_of(extractor).bn0.register_forward_hook(lambda *_: seen.append((cudnn.enabled, cudnn.allow_tf32)))
+    extractor(noise(1, RATE_HZ), torch.tensor([RATE_HZ]))
+    assert seen == [(True, False)]
