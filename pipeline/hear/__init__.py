@@ -123,9 +123,10 @@ def get_timestamp_embeddings(audio: Tensor, model: HearModel) -> tuple[Tensor, T
     """
     series = model.encoder.timestamps
     embeddings = _frames(model, _prepared(audio, model), series)
+    wide = torch.float32 if embeddings.device.type == "mps" else torch.float64  # Apple's GPUs have no float64
     index = torch.arange(embeddings.shape[1], dtype=torch.float64)
     centres = 1000 * (series.centre_s + series.hop_s * index)
-    return embeddings, centres.to(embeddings.device).repeat(len(embeddings), 1)
+    return embeddings, centres.to(wide).to(embeddings.device).repeat(len(embeddings), 1)
 
 
 def get_scene_embeddings(audio: Tensor, model: HearModel) -> Tensor:

@@ -64,6 +64,13 @@ def test_it_is_a_module_with_the_attributes(model: hear.HearModel) -> None:
     assert isinstance(model.to("cpu"), hear.HearModel)
 
 
+def test_moving_it_moves_all_of_it(model: hear.HearModel) -> None:
+    """Tensors that are no buffers would stay behind."""
+    for name, module in model.named_modules():
+        left = [key for key, value in vars(module).items() if isinstance(value, Tensor)]
+        assert not left, f"{name}: {left}"
+
+
 def test_timestamps_are_regular_and_embeddings_fit(model: hear.HearModel) -> None:
     audio = sounds(model, 2.0, n=3)
     embeddings, timestamps = hear.get_timestamp_embeddings(audio, model)
