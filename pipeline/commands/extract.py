@@ -15,7 +15,7 @@ from pipeline.commands.console import listening, show
     "--teacher",
     default="musicnn",
     show_default=True,
-    help="Teachers, comma separated; NAME/OUTPUT+OUTPUT picks outputs; none for mels alone.",
+    help="Teachers, comma separated; NAME:option=value sets, NAME/OUTPUT+OUTPUT picks outputs; none for mels alone.",
 )
 @click.option(
     "--student",
@@ -33,6 +33,13 @@ from pipeline.commands.console import listening, show
     default="fast",
     show_default=True,
     help="exact: float32 as the original; fast: float32, folded; half: 16-bit networks.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["own", "package"]),
+    default="own",
+    show_default=True,
+    help="package: run the network of panns-inference or openl3, where installed.",
 )
 @click.option("--workers", type=int, help="Worker processes; 0 works in this one.  [default: one per core or GPU]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,1: one worker per GPU.")
@@ -55,6 +62,7 @@ def extract(allow_failures: int, **options: object) -> None:
     \b
     Example:
       east extract --data ~/music --teacher musicnn --workers 4
+      east extract --data ~/music --teacher openl3:hop=0.96,panns/clip+frames
     """
     from pipeline.extraction.request import extract_from_options
 
