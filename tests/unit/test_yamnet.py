@@ -150,6 +150,17 @@ def test_front_end_on_a_tone_of_known_magnitude() -> None:
     assert HtkLogMel(0.001, transform="tensorflow")(torch.zeros(1, 400))[0, 0, 0] == pytest.approx(math.log(0.001))
 
 
+@pytest.mark.parametrize("n_clips", [1, 3])
+def test_a_long_front_end_goes_in_blocks_and_loses_no_frame(n_clips: int) -> None:
+    """Three minutes are more than one block."""
+    front_end = HtkLogMel(0.001, transform="float32")
+    audio = 0.1 * torch.randn(n_clips, 180 * 16_000 + 77, generator=torch.Generator().manual_seed(0))
+    made = front_end(audio)
+    assert made.shape == (n_clips, 1 + (audio.shape[1] - 400) // 160, 64)
+    for at in (0, 5460, 5461, 5462, 16_383, 16_384, made.shape[1] - 1):
+        torch.testing.assert_close(made[:, at : at + 1], front_end(audio[:, at * 160 : at * 160 + 400]))
+
+
 @pytest.mark.parametrize(
     ("n_samples", "n_frames"),
     [(0, 0), (1, 1), (15_600, 1), (15_601, 2), (15_600 + 7680, 2), (15_600 + 7681, 3), (160_000, 20)],

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.extraction.teachers.openl3.window import hann
 
+_FRAMES_AT_ONCE = 1 << 14
+
 Transform = Literal["float32", "float64", "tensorflow"]
 
 RATE_HZ = 16_000
@@ -58,7 +60,13 @@ class HtkLogMel(nn.Module):
         self.register_buffer("bank", torch.from_numpy(mel_bank()).to(dtype), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Waveform to log-mel frames."""
+        """Waveform to log-mel frames, some thousand at once, so that long clips take no more memory."""
+        n_frames, block = 1 + (audio.shape[1] - WINDOW) // HOP, max(1, _FRAMES_AT_ONCE // max(1, len(audio)))
+        firsts = range(0, n_frames, block)
+        parts = [self._frames(audio[:, at * HOP : (at + block - 1) * HOP + WINDOW]) for at in firsts]
+        return torch.cat(parts, 1)
+
+    def _frames(self, audio: Tensor) -> Tensor:
         frames = audio.to(self.window.dtype).unfold(1, WINDOW, HOP) * self.window
         mel: Tensor = self._magnitude(frames) @ self.bank
         mel.add_(self.offset).log_()
