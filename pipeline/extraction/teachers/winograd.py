@@ -77,8 +77,9 @@ def choose_columns(width: int) -> int:
 def transform_filters(weight: Tensor, columns: int) -> Tensor:
     """[out, in, 3, 3] -> [6 * (columns + 2), in, out], for tiles of 4 rows and ``columns`` columns."""
     rows, across = (torch.tensor(_FILTER[m], dtype=torch.float64) for m in (4, columns))
-    made = torch.einsum("ij,ocjk,lk->ilco", rows, weight.double(), across)
-    return made.flatten(0, 1).float().contiguous()
+    n_out, n_in = weight.shape[:2]
+    taps = weight.permute(2, 3, 1, 0).reshape(9, n_in * n_out)
+    return (torch.kron(rows, across).float() @ taps).view(-1, n_in, n_out)
 
 
 @cache
