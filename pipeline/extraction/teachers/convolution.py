@@ -43,6 +43,8 @@ class QuickConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Convolution, bias, ReLU."""
         few = self.weight.shape[0] * self.weight.shape[1] < _LEAST_FILTERS
+        if x.shape[1] == 1:
+            x = one_channel_last(x[:, 0])
         if few or x.device.type != "cpu" or x.dtype != torch.float32:
             plain = F.conv2d(x, self.weight, self.bias, padding=1)
             return plain.relu_() if self.relu else plain
@@ -51,6 +53,16 @@ class QuickConv(nn.Module):
             self._filters[columns] = transform_filters(self.weight, columns)
         filters = self._filters[columns]
         return convolve(x.permute(0, 2, 3, 1), filters, self.bias, columns, relu=self.relu).permute(0, 3, 1, 2)
+
+
+def one_channel_last(maps: Tensor) -> Tensor:
+    """[map, height, width] -> [map, 1, height, width], with the strides of channels last.
+
+    A map of one channel has either layout; PyTorch, left to choose, convolves it into maps with
+    channels first, which take several times as long and are then copied.
+    """
+    n, height, width = maps.shape
+    return maps.contiguous().as_strided((n, 1, height, width), (height * width, 1, width, 1))
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:

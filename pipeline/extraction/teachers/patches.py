@@ -33,13 +33,3 @@ def run_patches(network: Callable[[Tensor], Tensor], patches: Tensor, n_patches:
     made = found.new_zeros(at.numel() * len(patches), found.shape[1])
     made[rows] = found
     return made.reshape(*patches.shape[:2], -1)
-
-
-def one_channel_last(patches: Tensor) -> Tensor:
-    """[patch, height, width] -> [patch, 1, height, width], with the strides of channels last.
-
-    A map of one channel has either layout; PyTorch, left to choose, convolves it into maps with
-    channels first, which take several times as long and are then copied.
-    """
-    n, height, width = patches.shape
-    return patches.contiguous().as_strided((n, 1, height, width), (height * width, 1, width, 1))

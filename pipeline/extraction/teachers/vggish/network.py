@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.extraction.teachers.convolution import QuickConv
-from pipeline.extraction.teachers.patches import one_channel_last
+from pipeline.extraction.teachers.convolution import QuickConv, one_channel_last
 
 _STAGES = ((1,), (2,), (4, 4), (8, 8))
 """Channels of the convolutions between max-pools, in units of the width."""

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.extraction.teachers.patches import one_channel_last
+from pipeline.extraction.teachers.convolution import one_channel_last
 from pipeline.extraction.teachers.yamnet.layers import Convolution, Layers
 
 _EPSILON = 1e-4
