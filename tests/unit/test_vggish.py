@@ -155,7 +155,7 @@ def test_missing_and_unexpected_names_are_listed(files: tuple[Path, ...]) -> Non
 
 
 def test_files_in_the_wrong_order_are_told(files: tuple[Path, ...]) -> None:
-    with pytest.raises(WeightsError, match=r"does not hold a dict of tensors"):
+    with pytest.raises(WeightsError, match=r"is not VGGish of width 2: it is the file of PCA parameters"):
         load(files[::-1])
     with pytest.raises(WeightsError, match=r"is not the PCA parameters of VGGish with 4 channels: it does not hold"):
         load((files[0], files[0]))

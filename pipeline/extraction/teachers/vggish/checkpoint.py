@@ -1,4 +1,4 @@
-"""Reading VGGish's two files, strictly and without running anything in them.
+"""Reading VGGish's two files.
 
 The network is a plain state dict.  The PCA parameters are a dict of two numpy arrays; beside tensors,
 the reader lets nothing through but arrays of floating point.
@@ -6,32 +6,15 @@ the reader lets nothing through but arrays of floating point.
 
 from __future__ import annotations
 
-import pickle
-import struct
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.errors import WeightsError
+from pipeline.extraction.teachers.checkpoint import as_state, fill, read_checkpoint, require_finite
 from pipeline.extraction.teachers.vggish.arrays import PickledArray, stand_ins
 
 PCA_VECTORS, PCA_MEANS = "pca_eigen_vectors", "pca_means"
-_SHOWN = 4
-_DAMAGE = (
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    MemoryError,
-    struct.error,
-)
-"""What PyTorch's reader raises for files that are cut short or damaged, found by damaging thousands."""
 
 
 def load_network(network: nn.Module, path: Path, what: str) -> None:
@@ -43,19 +26,10 @@ def load_network(network: nn.Module, path: Path, what: str) -> None:
     Raises:
         WeightsError: no state dict, one that holds more than tensors, or another architecture.
     """
-    state = _read(path)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} does not hold a dict of tensors, as torchvggish's vggish-10086976.pth does.")
-    wanted = network.state_dict()
-    missing, unexpected = [name for name in wanted if name not in state], [name for name in state if name not in wanted]
-    if missing or unexpected:
-        hint = " It is the file of PCA parameters." if PCA_MEANS in state else ""
-        raise WeightsError(
-            f"{path} is not {what}: missing {_listed(missing)}; not expected {_listed(unexpected)}.{hint}"
-        )
-    for name, tensor in state.items():
-        _check(path, what, name, tensor, tuple(wanted[name].shape))
-    network.load_state_dict(state)
+    content = read_checkpoint(path, safe=stand_ins())
+    if isinstance(content, dict) and PCA_MEANS in content:
+        raise WeightsError(f"{path} is not {what}: it is the file of PCA parameters.")
+    fill(network, as_state(content, path, "tensors by name, as torchvggish's vggish-10086976.pth does"), path, what)
 
 
 def read_pca(path: Path, channels: int) -> tuple[Tensor, Tensor]:
@@ -65,7 +39,7 @@ def read_pca(path: Path, channels: int) -> tuple[Tensor, Tensor]:
         WeightsError: not the file of PCA parameters.
     """
     what = f"the PCA parameters of VGGish with {channels} channels"
-    content = _read(path)
+    content = read_checkpoint(path, safe=stand_ins())
     if not isinstance(content, dict) or not {PCA_VECTORS, PCA_MEANS} <= content.keys():
         raise WeightsError(f"{path} is not {what}: it does not hold {PCA_VECTORS} and {PCA_MEANS}.")
     vectors, means = (_float_tensor(path, name, content[name]) for name in (PCA_VECTORS, PCA_MEANS))
@@ -89,25 +63,4 @@ def _float_tensor(path: Path, name: str, value: object) -> Tensor:
 def _check(path: Path, what: str, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise WeightsError(f"{path} is not {what}: {name} has shape {list(tensor.shape)}, expected {list(shape)}.")
-    if not bool(torch.isfinite(tensor).all()):
-        raise WeightsError(f"{path}: {name} holds values that are not finite; the file is damaged.")
-
-
-def _read(path: Path) -> object:
-    try:
-        with torch.serialization.safe_globals(stand_ins()):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors and arrays (or is damaged). It was refused and nothing in it was run; "
-            "fetch the official file."
-        ) from error
-    except _DAMAGE as error:
-        raise WeightsError(
-            f"{path} cannot be read as a PyTorch checkpoint; it is cut short or another file: {error}"
-        ) from error
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) + more) or "nothing"
+    require_finite(path, name, tensor)
