@@ -23,13 +23,14 @@ _DISK_MARGIN = 1.05
 class StorePlan:
     """One store to fill: its rows in order, its pending shards, the job of one output.
 
+    ``n_numbers``: what the network holds in float32, weights and what it makes from them.
     ``packed``: the finished shards are copied into one file at the end, and need their space twice.
     """
 
     output: OutputJob
     clip_ids: np.ndarray
     pending: tuple[int, ...]
-    n_parameters: int
+    n_numbers: int
     rate_hz: int
     packed: bool = False
 
@@ -130,7 +131,7 @@ def estimate_worker_bytes(stores: Sequence[StorePlan], clip_s: float) -> int:
             continue
         seen.add(spec)
         clip_bytes = int(clip_s * store.rate_hz) * 4
-        total += 2 * 4 * store.n_parameters
+        total += 4 * store.n_numbers
         total += clip_bytes * spec.batch_clips * (_GROUPS_IN_MEMORY + _ACTIVATION_FACTOR)
     return total
 

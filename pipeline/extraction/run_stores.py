@@ -30,6 +30,7 @@ class RunStore:
     """One store of this run, from its preview to its writer.
 
     ``fresh`` says that it is not there yet, ``resumed`` that some of its clips are done.
+    ``n_numbers`` is what a worker's network holds, in float32.
     """
 
     card: ExtractorCard
@@ -39,6 +40,7 @@ class RunStore:
     clip_ids: np.ndarray
     pending: list[int]
     resumed: bool
+    n_numbers: int = 0
     fresh: bool = False
     writer: StoreWriter | None = None
 
@@ -46,7 +48,7 @@ class RunStore:
         """What the plan needs to know."""
         job = OutputJob(self.spec, self.meta.output, target_of(self.path, self.meta))
         packed = working_path(self.path) != self.path
-        return StorePlan(job, self.clip_ids, tuple(self.pending), self.card.n_parameters, self.card.rate_hz, packed)
+        return StorePlan(job, self.clip_ids, tuple(self.pending), self.n_numbers, self.card.rate_hz, packed)
 
 
 def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> ExtractorSpec:
@@ -79,6 +81,7 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
     """
     card = registry.find_extractor(spec.name)
     extractor = load_extractor(spec, "cpu")
+    n_numbers = 2 * card.n_parameters + sum(getattr(part, "n_derived", 0) for part in extractor.modules())
     digests = tuple(weights.digest_of(path) for path in spec.weights)
     found = []
     for output in spec.outputs:
@@ -88,7 +91,7 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
         pending = pending_shards(arrays, known.shard_clips)
         resumed = bool((arrays.state != State.PENDING).any())
         fresh = not path.exists() and not working_path(path).exists()
-        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed, fresh))
+        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed, n_numbers, fresh))
     return found
 
 

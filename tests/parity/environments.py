@@ -1,8 +1,9 @@
 """The environments that originals run in, built on demand below ``.parity/``.
 
 ``torch``: this project's own interpreter, with a folder of pinned packages, installed without their
-dependencies, in front of its path.  ``torchaudio`` and ``torchvision`` are not there: originals that
-import them run with stand-ins, which their scripts say.
+dependencies, in front of its path.  The compiled parts of ``torchaudio`` and all of ``torchvision``
+are out of reach for a CPU build of torch: scripts of originals that import them load single Python
+files of theirs by path, or put a stand-in in their place, and say so.
 
 ``tensorflow``: an interpreter of its own, see ``tensorflow/environment.py``.
 """

@@ -17,7 +17,7 @@ from pipeline.extraction.teachers.openl3.card import RATE_HZ, REPRESENTATIONS, W
 from pipeline.extraction.teachers.openl3.extractor import OpenL3
 from pipeline.extraction.teachers.openl3.front_end import FrontEnd
 from pipeline.extraction.teachers.openl3.network import Network
-from pipeline.extraction.teachers.openl3.window import cosine, hann
+from pipeline.extraction.teachers.tf_window import cosine, hann
 from pipeline.registry import find_teacher
 
 

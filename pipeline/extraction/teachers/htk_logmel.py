@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.extraction.teachers.openl3.window import hann
+from pipeline.extraction.teachers.tf_window import hann
 
 _FRAMES_AT_ONCE = 1 << 14
 

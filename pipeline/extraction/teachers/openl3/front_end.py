@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.extraction.teachers.openl3.card import FFT_HOP, RATE_HZ, WINDOW, Representation
-from pipeline.extraction.teachers.openl3.window import hann
+from pipeline.extraction.teachers.tf_window import hann
 
 _LEAST = 1e-10
 _FLOOR_DB = -80.0
