@@ -68,7 +68,7 @@ report: $(READY) ## the comparison as one HTML page
 	$(EAST) report --data "$(DATA)" $(ARGS)
 
 test: $(READY) ## the default tests
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadgroup $(ARGS)
 
 check: $(READY) ## format, lint, types, tests, parity with the PyTorch originals: what must be green
 	$(BIN)/ruff format --check .

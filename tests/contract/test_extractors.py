@@ -23,7 +23,9 @@ from pipeline.extraction.preflight.signals import clip_length_s, shortest
 CARDS = registry.extractors()
 
 
-@pytest.fixture(scope="module", params=sorted(CARDS))
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(CARDS)]
+)
 def card(request: pytest.FixtureRequest) -> ExtractorCard:
     return CARDS[request.param]
 

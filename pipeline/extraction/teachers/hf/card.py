@@ -13,7 +13,7 @@ from dataclasses import replace
 from pipeline.cards import ExtractorCard, OptionCard, OutputCard, Scalar
 from pipeline.errors import SettingError
 from pipeline.extraction.teachers.hf.architecture import Architecture, read_architecture
-from pipeline.extraction.teachers.hf.layers import describe_layers, parse_layers
+from pipeline.extraction.teachers.hf.hidden_states import describe_layers, parse_layers
 from pipeline.weights.models import ModelDescription, describe_model
 
 CITATION = (

@@ -15,7 +15,7 @@ from pipeline.errors import SettingError, WeightsError
 from pipeline.extraction.teachers.hf.adapters import ADAPTERS
 from pipeline.extraction.teachers.hf.architecture import Architecture, read_architecture
 from pipeline.extraction.teachers.hf.front_ends import FrontEnd
-from pipeline.extraction.teachers.hf.layers import Block, layers_to_run, parse_layers
+from pipeline.extraction.teachers.hf.hidden_states import Block, layers_to_run, parse_layers
 from pipeline.extraction.teachers.hf.loading import fold, load_network, shorten
 from pipeline.extraction.teachers.hf.windows import Window, batch_windows, cut_windows, input_samples
 from pipeline.weights.models import describe_model
