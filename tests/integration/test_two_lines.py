@@ -19,10 +19,11 @@ RATE_HZ = 32_000
 
 def _make(target: str, home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     tools = [f"BIN={Path(sys.executable).parent}", "READY="]
+    outer = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "ARGS")}
     return subprocess.run(
         ["make", target, *tools, *words],
         cwd=ROOT,
-        env=os.environ | {"EAST_HOME": str(home), "EAST_WEIGHTS": str(home / "weights")},
+        env=outer | {"EAST_HOME": str(home), "EAST_WEIGHTS": str(home / "weights")},
         capture_output=True,
         text=True,
         check=False,
