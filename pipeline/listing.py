@@ -113,16 +113,17 @@ def verify_weights(name: str, *, file: Path | None = None, listener: Listener = 
 
 def _output_row(card: ExtractorCard, output: OutputCard) -> Row:
     return {
-        "name": card.name,
+        "name": f"{card.name}:{card.subject}" if card.subject else card.name,
         "output": output.name,
         "default": output.name in card.default_outputs,
-        "channels": output.channels,
+        "channels": 0 if card.subject else output.channels,
         "rate_hz": card.rate_hz,
         "hop_s": output.hop_s,
         "window_s": output.window_s,
         "parameters": card.n_parameters,
         "licence": card.licence_weights or card.licence_code,
-        "weights_here": all(weights.installed(item) is not None for item in card.weights),
+        "options": {option.name: option.default for option in card.options},
+        "weights_here": None if card.subject else all(weights.installed(item) is not None for item in card.weights),
         "note": output.note,
         "summary": card.summary,
         "citation": card.citation,
@@ -130,7 +131,9 @@ def _output_row(card: ExtractorCard, output: OutputCard) -> Row:
 
 
 def _weights_cards() -> list[WeightsCard]:
-    return [item for _, card in sorted(registry.extractors().items()) for item in card.weights]
+    """Each file once, though variants share files."""
+    cards = [item for _, card in sorted(registry.extractors().items()) for item in card.weights]
+    return list(dict.fromkeys(cards))
 
 
 def _of_name(name: str) -> Sequence[WeightsCard]:

@@ -95,17 +95,23 @@ def _list_teachers(*, as_json: bool, front_ends: bool) -> None:
     cells = [
         (
             f"{row['name']}/{row['output']}{' *' if row['default'] else ''}",
-            str(row["channels"]),
+            str(row["channels"] or "its own"),
             f"{row['rate_hz']:,}",
             f"{row['hop_s']:.4g}" if row["hop_s"] else "clip",
             f"{row['window_s']:.4g}" if row["window_s"] else "clip",
             row["licence"],
             _millions(row["parameters"]),
-            "none needed" if front_ends else "here" if row["weights_here"] else f"east weights get {row['name']}",
+            "none needed" if front_ends else _where(row),
         )
         for row in rows
     ]
     show_table("", columns, cells, numeric=(1, 2, 3, 4, 6))
+
+
+def _where(row: dict[str, Any]) -> str:
+    if row["weights_here"] is None:
+        return "the hub, or a folder"
+    return "here" if row["weights_here"] else f"east weights get {row['name']}"
 
 
 @click.command()
