@@ -113,7 +113,8 @@ def verify_weights(name: str, *, file: Path | None = None, listener: Listener = 
 
 def _output_row(card: ExtractorCard, output: OutputCard) -> Row:
     return {
-        "name": f"{card.name}:{card.subject}" if card.subject else card.name,
+        "name": card.name,
+        "request": f"{card.name}:{card.subject}" if card.subject else card.name,
         "output": output.name,
         "default": output.name in card.default_outputs,
         "channels": 0 if card.subject else output.channels,

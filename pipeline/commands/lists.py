@@ -94,7 +94,7 @@ def _list_teachers(*, as_json: bool, front_ends: bool) -> None:
     columns = ("output", "channels", "rate Hz", "hop s", "window s", "licence", "parameters", "weights")
     cells = [
         (
-            f"{row['name']}/{row['output']}{' *' if row['default'] else ''}",
+            f"{row['request']}/{row['output']}{' *' if row['default'] else ''}",
             str(row["channels"] or "its own"),
             f"{row['rate_hz']:,}",
             f"{row['hop_s']:.4g}" if row["hop_s"] else "clip",
