@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import json
 import platform
 from collections.abc import Mapping, Sequence
 
 from parity.comparing import LARGEST, LEAST_COSINE, Row
-from parity.environments import ROOT
+from parity.environments import FOLDER, ROOT
 
 PAGE = ROOT / "docs" / "parity.md"
 _COLUMNS = ("original", "output", "weights", "exact, absolute", "exact, relative", "fast, relative", "fast, cosine")
@@ -17,6 +19,23 @@ def line(row: Row) -> str:
     """One row for a terminal."""
     verdict = "" if row.passed else "  BEYOND THE LIMIT"
     return f"{row.case:<32} {row.output:<14} " + "  ".join(_numbers(row)) + verdict
+
+
+def keep(rows: Sequence[Row]) -> None:
+    """Note the rows of a case in place of earlier ones."""
+    names = {row.case for row in rows}
+    known = [row for row in kept() if row.case not in names]
+    FOLDER.mkdir(exist_ok=True)
+    made = [dataclasses.asdict(row) for row in sorted([*known, *rows], key=lambda row: row.case)]
+    (FOLDER / "rows.json").write_text(json.dumps(made), "utf-8")
+
+
+def kept() -> list[Row]:
+    """The rows of all cases that were run here."""
+    path = FOLDER / "rows.json"
+    if not path.exists():
+        return []
+    return [Row(**row | {"signals": tuple(row["signals"])}) for row in json.loads(path.read_text("utf-8"))]
 
 
 def write(rows: Sequence[Row], environments: Mapping[str, str]) -> None:
