@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.extraction.teachers.convolution import QuickConv
 from pipeline.extraction.teachers.musicnn.card import PATCH_FRAMES, PATCH_HOP_FRAMES
 from pipeline.extraction.teachers.musicnn.layers import Array
 from pipeline.extraction.teachers.musicnn.network import as_tensor
@@ -51,7 +52,7 @@ class Vgg(nn.Module):
             kind(layer, size, stride) for layer, (size, stride) in zip(layers.convolutions, POOLS, strict=True)
         )
         for block in others:
-            block.kernel = block.kernel.to(dtype)
+            block.convolve_in(dtype)
         self.blocks = nn.ModuleList([first, *others])
         self.register_buffer("tags", as_tensor(layers.tags), persistent=False)
         self.register_buffer("tags_bias", as_tensor(layers.tags_bias), persistent=False)
@@ -107,7 +108,6 @@ class Vgg(nn.Module):
 class _Block(nn.Module):
     """Convolution, ReLU, batch-norm, maximum: [patch, in, time, frequency] -> [patch, out, less, less]."""
 
-    kernel: Tensor
     bias: Tensor
     scale: Tensor
     shift: Tensor
@@ -115,16 +115,17 @@ class _Block(nn.Module):
     def __init__(self, layer: VggLayer, size: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__()
         self.size, self.stride = size, stride
-        self._keep("kernel", layer.kernel.transpose(3, 2, 0, 1))
+        self.conv: nn.Module = _convolution(layer.kernel)
         for name in ("bias", "scale", "shift"):
-            self._keep(name, getattr(layer, name)[:, None, None])
+            self.register_buffer(name, as_tensor(getattr(layer, name)[:, None, None].copy()), persistent=False)
 
-    def _keep(self, name: str, values: Array) -> None:
-        self.register_buffer(name, as_tensor(values.copy()), persistent=False)
+    def convolve_in(self, dtype: torch.dtype) -> None:
+        """The convolution alone in another type."""
+        self.conv.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """As published."""
-        y = F.conv2d(x, self.kernel, padding=1).add_(self.bias).relu_()
+        y = self.conv(x).add_(self.bias).relu_()
         return F.max_pool2d(y.mul_(self.scale).add_(self.shift), self.size, self.stride)
 
 
@@ -140,12 +141,19 @@ class _ReorderedBlock(_Block):
     def __init__(self, layer: VggLayer, size: tuple[int, int], stride: tuple[int, int]) -> None:
         super().__init__(layer, size, stride)
         sign = np.where(layer.scale < 0, -1.0, 1.0)
-        self._keep("sign", sign[:, None, None])
-        self._keep("kernel", (layer.kernel * sign).transpose(3, 2, 0, 1))
-        self.kernel = self.kernel.contiguous(memory_format=torch.channels_last)
+        self.register_buffer("sign", as_tensor(sign[:, None, None].copy()), persistent=False)
+        self.conv = QuickConv(_convolution(layer.kernel * sign), relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maximum, then sign, bias, ReLU, batch-norm, these in float32."""
-        x = x.to(self.kernel.dtype, memory_format=torch.channels_last)
-        y = F.max_pool2d(F.conv2d(x, self.kernel, padding=1), self.size, self.stride).float()
+        x = x.to(self.conv.get_parameter("weight").dtype, memory_format=torch.channels_last)
+        y = F.max_pool2d(self.conv(x), self.size, self.stride).float()
         return y.mul_(self.sign).add_(self.bias).relu_().mul_(self.scale).add_(self.shift)
+
+
+def _convolution(kernel: Array) -> nn.Conv2d:
+    """Of a kernel [3, 3, channels in, channels out]."""
+    weight = as_tensor(kernel.transpose(3, 2, 0, 1).copy())
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, bias=False)
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    return conv
