@@ -1,9 +1,11 @@
 """On a GPU: where networks run, how fast, and whether they agree with the CPU.
 
-For each network (mel front end, CNN14 of full width with random weights, MusiCNN of few random
-filters): clips per second on the GPU over those on the CPU with all cores, and the largest
-difference between the two, relative to the largest value, which the card's tolerance bounds.
-``half`` is compared too, and only reported.
+For each network (mel front end; CNN14, OpenL3, VGGish, YAMNet, PaSST of full width with random
+weights; MusiCNN of few random filters): clips per second on the GPU over those on the CPU with all
+cores, and the largest difference between the two, relative to the largest value, which the card's
+tolerance bounds.  ``half`` is compared too, and only reported.  Audio-hours per hour, and operations
+per second over those of a large matrix product on the same GPU in the same precision, say how much
+of the GPU is used.
 
 Runs from a plain folder of this repository with torch, numpy and librosa; nothing of ours needs to
 be installed: ``python tests/benchmarks/bench_gpu.py``.
@@ -22,12 +24,14 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline import registry
 from pipeline.audio.extractor import Extractor, Mode, build_extractor
 from pipeline.cards import ExtractorCard
 
 CLIP_S = 10.0
+FULL_WIDTH = 64
 Build = Callable[[Mode], Extractor]
 
 
@@ -46,7 +50,7 @@ def run(size: int = 32) -> dict[str, float]:
 
 
 def networks(width: int = 64) -> Iterator[tuple[str, ExtractorCard, Build]]:
-    """Name, card, and what builds it on the CPU in a mode."""
+    """Name, card, and what builds it on the CPU in a mode; with a small width, only what has one."""
     import narrow_musicnn
     import narrow_panns
 
@@ -62,6 +66,27 @@ def networks(width: int = 64) -> Iterator[tuple[str, ExtractorCard, Build]]:
                 card,
                 lambda mode, m=module, c=card, o=names, k=more: m.build(c, outputs=o, mode=mode, folder=place, **k),
             )
+        if width == FULL_WIDTH:
+            yield from _full_size(place)
+
+
+def _full_size(place: Path) -> Iterator[tuple[str, ExtractorCard, Build]]:
+    import narrow_openl3
+    import narrow_passt
+    import narrow_vggish
+    import narrow_yamnet
+
+    passt = place / "passt.pt"
+    narrow_passt.make_random_checkpoint(passt)
+    files = {
+        "openl3:hop=0.96": (narrow_openl3.make_random_weights(place / "openl3.h5"),),
+        "vggish-relu": narrow_vggish.make_random_checkpoint(place)[:1],
+        "yamnet": narrow_yamnet.make_random_checkpoint(place),
+        "passt": (passt,),
+    }
+    for name, weights in files.items():
+        card = registry.find_teacher(name)
+        yield name, card, lambda mode, c=card, w=weights: build_extractor(c, mode=mode, weights=w)
 
 
 def compare(card: ExtractorCard, build: Build, size: int, device: str) -> dict[str, float]:
@@ -86,7 +111,12 @@ def compare(card: ExtractorCard, build: Build, size: int, device: str) -> dict[s
             largest = max(largest, _difference(reference[name].features, frames.features.float().cpu()))
         found[f"{mode} differs by (tolerance {card.tolerance:g})"] = largest
         assert mode == "half" or largest <= card.tolerance, f"{card.name} {mode}: {largest} > {card.tolerance}"
-        found[f"{mode} clips/s"] = _rate(network, audio.to(device), n_valid.to(device))
+        rate = _rate(network, audio.to(device), n_valid.to(device))
+        found[f"{mode} clips/s"] = rate
+        found[f"{mode} audio-hours per hour"] = rate * CLIP_S
+        if device == "cuda":
+            done = rate * _operations(network, audio.to(device), n_valid.to(device)) / size
+            found[f"{mode} operations / matrix product"] = done / _matrix_rate(mode == "half")
     few = min(size, 4)
     found["CPU clips/s"] = _rate(build("fast").eval(), audio[:few], n_valid[:few])
     found["GPU / CPU"] = found["fast clips/s"] / found["CPU clips/s"]
@@ -106,6 +136,26 @@ def _rate(network: Extractor, audio: Tensor, n_valid: Tensor, rounds: int = 3) -
         float(sum(frames.features.sum() for frames in outputs.values()))  # waits for the device
         if number:
             best = max(best, len(audio) / (time.perf_counter() - began))
+    return best
+
+
+def _operations(network: Extractor, audio: Tensor, n_valid: Tensor) -> float:
+    """Floating-point operations of matrix products, convolutions and attention in one pass."""
+    with FlopCounterMode(display=False) as counter:
+        network(audio, n_valid)
+    return float(counter.get_total_flops())
+
+
+def _matrix_rate(half: bool, size: int = 8192, rounds: int = 8) -> float:
+    """Operations per second of a large product, as fast as the GPU has shown in this precision."""
+    left = torch.randn(size, size, device="cuda", dtype=torch.bfloat16 if half else torch.float32)
+    best = 0.0
+    for _ in range(rounds):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        torch.mm(left, left)
+        torch.cuda.synchronize()
+        best = max(best, 2.0 * size**3 / (time.perf_counter() - began))
     return best
 
 

@@ -12,9 +12,8 @@ from clock import measure
 from torchvggish import torchvggish, vggish_input
 
 torch.set_num_threads(2)
-model = torchvggish.VGGish({"vggish": "", "pca": ""}, pretrained=False, postprocess=False, preprocess=False)
-network = torch.load(Path(sys.argv[1]) / "vggish-10086976.pth", weights_only=True)
-model.load_state_dict(network, strict=False)
+model = torchvggish.VGG(torchvggish.make_layers(), postprocess=False)
+model.load_state_dict(torch.load(Path(sys.argv[1]) / "vggish-10086976.pth", weights_only=True))
 model.eval()
 
 
