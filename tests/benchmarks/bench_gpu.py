@@ -3,7 +3,7 @@
 For each network (mel front end; CNN14, OpenL3, VGGish, YAMNet, PaSST of full width with random
 weights; MusiCNN of few random filters): clips per second on the GPU over those on the CPU with all
 cores, and the largest difference between the two, relative to the largest value, which the card's
-tolerance bounds.  ``half`` is compared too, and only reported.  Audio-hours per hour, and operations
+tolerance bounds, or what the card says that the mode costs.  ``half`` is compared too, and only reported.  Audio-hours per hour, and operations
 per second over those of a large matrix product on the same GPU in the same precision, say how much
 of the GPU is used.
 
@@ -110,7 +110,8 @@ def compare(card: ExtractorCard, build: Build, size: int, device: str) -> dict[s
             assert torch.equal(frames.n_frames.cpu(), reference[name].n_frames)
             largest = max(largest, _difference(reference[name].features, frames.features.float().cpu()))
         found[f"{mode} differs by (tolerance {card.tolerance:g})"] = largest
-        assert mode == "half" or largest <= card.tolerance, f"{card.name} {mode}: {largest} > {card.tolerance}"
+        limit = max(card.tolerance, card.mode_errors.get(mode, 0.0))
+        assert mode == "half" or largest <= limit, f"{card.name} {mode}: {largest} > {limit}"
         rate = _rate(network, audio.to(device), n_valid.to(device))
         found[f"{mode} clips/s"] = rate
         found[f"{mode} audio-hours per hour"] = rate * CLIP_S
