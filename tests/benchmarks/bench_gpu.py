@@ -3,9 +3,9 @@
 For each network (mel front end; CNN14, OpenL3, VGGish, YAMNet, PaSST of full width with random
 weights; MusiCNN of few random filters): clips per second on the GPU over those on the CPU with all
 cores, and the largest difference between the two, relative to the largest value, which the card's
-tolerance bounds, or what the card says that the mode costs.  ``half`` is compared too, and only reported.  Audio-hours per hour, and operations
-per second over those of a large matrix product on the same GPU in the same precision, say how much
-of the GPU is used.
+tolerance bounds, or what the card says that the mode costs.  ``half`` is compared too, and only
+reported.  Audio-hours per hour, and operations per second over those of a large matrix product on
+the same GPU in the same precision, say how much of the GPU is used.
 
 Runs from a plain folder of this repository with torch, numpy and librosa; nothing of ours needs to
 be installed: ``python tests/benchmarks/bench_gpu.py``.
