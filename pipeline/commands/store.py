@@ -1,31 +1,17 @@
-"""``east store``: what a store is and holds."""
+"""``east store``: look at stores, check them, make stores from stores, share them."""
 
 from __future__ import annotations
 
 import click
 
-from pipeline.commands.console import show
+from pipeline.commands import store_check, store_inout, store_look, store_make, store_share
 
 
 @click.group()
 def store() -> None:
-    """Look at stores of features."""
+    """Look at stores of features, check them, make new ones from them, share them."""
 
 
-@store.command()
-@click.argument("path")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable, for scripts.")
-@click.option("--failures", is_flag=True, help="List every clip that failed or is short, with its reason.")
-def info(path: str, as_json: bool, failures: bool) -> None:
-    """Say what the store at PATH (a .zarr folder, an .h5 file, or a URL) is.
-
-    Reads metadata and the small arrays only; unfinished stores too. Sizes are bytes, times
-    seconds, rates Hz. Writes nothing.
-
-    \b
-    Example:
-      east store info data/chorales/stores/musicnn/pools.zarr
-    """
-    from pipeline.stores.info import describe_store, render
-
-    show(render(describe_store(path, failures=failures), as_json=as_json))
+for _module in (store_look, store_check, store_make, store_inout, store_share):
+    for _command in _module.COMMANDS:
+        store.add_command(_command)

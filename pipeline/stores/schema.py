@@ -61,6 +61,7 @@ class StoreMeta:
     ``frames`` is the length of the frame axis: what a full clip of ``clip_s`` seconds gives.
     ``card`` is the extractor's card as plain JSON; times are seconds, rates Hz.  ``preflight`` is
     what the teacher's checks measured before the store was created; empty where there were none.
+    ``derived`` says from which stores, and how, a store was made that no extraction wrote.
     """
 
     extractor: str
@@ -85,6 +86,7 @@ class StoreMeta:
     complete: bool = False
     content_digest: str = ""
     preflight: Mapping[str, Any] = field(default_factory=dict)
+    derived: Mapping[str, Any] = field(default_factory=dict)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -107,6 +109,7 @@ class StoreMeta:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values |= {"card": dict(self.card), "dataset": dict(self.dataset), "runs": [dict(run) for run in self.runs]}
         values |= {"weights_sha256": list(self.weights_sha256), "preflight": dict(self.preflight)}
+        values["derived"] = dict(self.derived)
         return {"format": FORMAT, "format_version": FORMAT_VERSION} | values
 
 
@@ -152,7 +155,7 @@ def _check_types(values: Mapping[str, Any], where: str) -> None:
         raise StoreError(f"{where}: one clip of {values['frames']} x {values['channels']} is beyond 4 GiB.")
     if values["shard_clips"] % values["chunk_clips"]:
         raise StoreError(f"{where}: shards of {values['shard_clips']} clips hold no whole number of chunks.")
-    for name in ("card", "preflight"):
+    for name in ("card", "preflight", "derived"):
         if not isinstance(values.get(name, {}), Mapping):
             raise StoreError(f"{where}: {name} is not a table.")
 

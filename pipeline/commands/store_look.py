@@ -1,0 +1,29 @@
+"""``east store info``: what a store is and holds."""
+
+from __future__ import annotations
+
+import click
+
+from pipeline.commands.console import show
+
+
+@click.command()
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, for scripts.")
+@click.option("--failures", is_flag=True, help="List every clip that failed or is short, with its reason.")
+def info(path: str, as_json: bool, failures: bool) -> None:
+    """Say what the store at PATH (a .zarr folder, an .h5 file, or a URL) is.
+
+    Reads metadata and the small arrays only; unfinished stores too. Sizes are bytes, times
+    seconds, rates Hz. Writes nothing.
+
+    \b
+    Example:
+      east store info data/chorales/stores/musicnn/pools.zarr
+    """
+    from pipeline.stores.info import describe_store, render
+
+    show(render(describe_store(path, failures=failures), as_json=as_json))
+
+
+COMMANDS: tuple[click.Command, ...] = (info,)

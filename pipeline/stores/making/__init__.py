@@ -1,0 +1,1 @@
+"""New stores from stores: derived, merged, imported; and numbers out of them."""

@@ -1,0 +1,1 @@
+"""Stores between teams: card, catalogue, push, pull."""
