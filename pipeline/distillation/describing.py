@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.distillation.batches import Answers
-from pipeline.distillation.licences import strictest
 from pipeline.distillation.preparation import TRAIN, Scored
 from pipeline.distillation.runfolder import describe_dataset, describe_store
 from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.distillation.students.contract import build_student, count_parameters
+from pipeline.licences import strictest
 from pipeline.manifest import ClipTable
 from pipeline.provenance import describe
 from pipeline.stores import StoreReader

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from pipeline.distillation.judging import choose_thresholds, probabilities
-from pipeline.distillation.licences import strictest
 from pipeline.distillation.runfolder import RunFolder, automatic_name
 from pipeline.errors import RunError
+from pipeline.licences import strictest
 
 
 def test_thresholds_have_the_highest_f1_on_known_labels() -> None:
