@@ -23,6 +23,7 @@ from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, i
 from pipeline.files import publishing
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, StoreMeta, parse_meta
+from pipeline.stores.seal import SEALED, append_seal
 from pipeline.stores.views import ChunkViews
 
 _TEXT = h5py.string_dtype("utf-8")
@@ -43,24 +44,30 @@ def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Liste
     task = f"pack {meta.name}"
     listener(TaskStarted(task, len(source), "clips"))
     _require_space(path.parent, source.n_bytes + len(source) * _CLIP_OVERHEAD_BYTES)
-    with _disk_errors(), publishing(path) as draft, h5py.File(draft, "w", libver=("v110", "v110")) as file:
-        for key, value in meta.attributes().items():
-            file.attrs.create(key, json.dumps(value, sort_keys=True, ensure_ascii=False), dtype=_TEXT)
-        features = _create_features(file, source, meta)
-        for rows in source.blocks():
-            features[rows[0] : rows[-1] + 1] = source.read(rows)
-            listener(TaskAdvanced(task, len(rows)))
-        for name, (_, kind) in CLIP_ARRAYS.items():
-            values = getattr(source.arrays, name)
-            if kind is str:
-                encoded = [text.encode("utf-8", "surrogateescape") for text in values.tolist()]
-                file.create_dataset(name, data=np.array(encoded, object), dtype=_TEXT)
-            else:
-                file.create_dataset(name, data=values, fletcher32=len(values) > 0)
-            file[name].dims[0].label = "clip"
-        for name, values in source.canaries().items():
-            file.create_dataset(f"canary/{name}", data=values, fletcher32=True)
+    with _disk_errors(), publishing(path) as draft:
+        with h5py.File(draft, "w", libver=("v110", "v110")) as file:
+            for key, value in (meta.attributes() | {SEALED: True}).items():
+                file.attrs.create(key, json.dumps(value, sort_keys=True, ensure_ascii=False), dtype=_TEXT)
+            features = _create_features(file, source, meta)
+            for rows in source.blocks():
+                features[rows[0] : rows[-1] + 1] = source.read(rows)
+                listener(TaskAdvanced(task, len(rows)))
+            _write_small(file, source)
+        append_seal(draft)
     listener(TaskFinished(task))
+
+
+def _write_small(file: h5py.File, source: StoreReader) -> None:
+    for name, (_, kind) in CLIP_ARRAYS.items():
+        values = getattr(source.arrays, name)
+        if kind is str:
+            encoded = [text.encode("utf-8", "surrogateescape") for text in values.tolist()]
+            file.create_dataset(name, data=np.array(encoded, object), dtype=_TEXT)
+        else:
+            file.create_dataset(name, data=values, fletcher32=len(values) > 0)
+        file[name].dims[0].label = "clip"
+    for name, values in source.canaries().items():
+        file.create_dataset(f"canary/{name}", data=values, fletcher32=True)
 
 
 def _require_space(folder: Path, n_bytes: int) -> None:
