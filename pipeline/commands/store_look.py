@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipeline.commands.console import show
+from pipeline.commands.console import show, show_table
 
 
 @click.command()
@@ -26,4 +26,20 @@ def info(path: str, as_json: bool, failures: bool) -> None:
     show(render(describe_store(path, failures=failures), as_json=as_json))
 
 
-COMMANDS: tuple[click.Command, ...] = (info,)
+@click.command("list")
+@click.option("--data", "dataset", default="chorales", show_default=True, help="Dataset whose stores are listed.")
+def list_command(dataset: str) -> None:
+    """List the stores of a dataset, unfinished ones too, with clips by state.
+
+    Reads metadata and the small arrays of data/NAME/stores only. Counts are clips. Writes nothing.
+
+    \b
+    Example:
+      east store list --data chorales
+    """
+    from pipeline.stores.overview import COLUMNS, list_rows
+
+    show_table("", COLUMNS, list_rows(dataset), numeric=(2, 3, 4))
+
+
+COMMANDS: tuple[click.Command, ...] = (info, list_command)

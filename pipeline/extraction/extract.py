@@ -113,9 +113,7 @@ def _execute(
         require_preflight(
             stores, runner, device=chosen.device, threads=chosen.threads, skip=not settings.preflight, listener=listener
         )
-        _open_writers(
-            stack, stores, runner, device=chosen.device, retry_failed=settings.retry_failed, listener=listener
-        )
+        _open_writers(stack, stores, runner, device=chosen.device, listener=listener)
         by_name = {store.meta.name: store for store in stores}
         listener(TaskStarted("extract", planned.n_clips, "clips"))
         for result in runner.results(planned.jobs, listener):
@@ -166,7 +164,6 @@ def _open_writers(
     runner: Runner,
     *,
     device: str,
-    retry_failed: bool,
     listener: Listener,
 ) -> None:
     made: dict[ExtractorSpec, dict[str, dict[str, np.ndarray]]] = {}
@@ -185,7 +182,7 @@ def _open_writers(
                 store.meta,
                 store.clip_ids,
                 make_canaries=canaries,
-                retry_failed=retry_failed,
+                update=store.update,
             )
         )
         if store.resumed and store.pending and (stored := store.writer.canaries()):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # kept light: processes that only decode import this module, too
+    import numpy as np
+
     from pipeline.audio.extractor import Mode
     from pipeline.stores import ShardTarget
     from pipeline.stores.journal import ShardRecord
@@ -37,13 +39,41 @@ class ClipJob:
     duration_s: float
 
 
+@dataclass(frozen=True, eq=False)
+class Copied:
+    """Clips of a shard whose features are there already, and what the store is to say of them.
+
+    Shape:
+        rows: [clips] positions in the shard; features: [clips, frames, channels]; n_frames, state:
+        [clips]; failure: [clips] texts; file_digest, samples_digest: [clips, 32] uint8
+    """
+
+    rows: np.ndarray
+    features: np.ndarray
+    n_frames: np.ndarray
+    state: np.ndarray
+    failure: tuple[str, ...]
+    file_digest: np.ndarray
+    samples_digest: np.ndarray
+
+
 @dataclass(frozen=True)
 class OutputJob:
-    """One store to fill in a shard: which extractor, which of its outputs, where to."""
+    """One store to fill in a shard: which extractor, which of its outputs, where to.
+
+    ``planned`` are the positions of the clips that are to be copied, ``copied`` what was found of
+    them: what is planned and could not be copied is computed like the others.
+    """
 
     spec: ExtractorSpec
     output: str
     target: ShardTarget
+    planned: frozenset[int] = frozenset()
+    copied: Copied | None = field(default=None, compare=False)
+
+    def has(self, row: int) -> bool:
+        """Whether the clip at this position needs no computing for this store."""
+        return row in self.planned
 
 
 @dataclass(frozen=True)
@@ -60,6 +90,11 @@ class ShardJob:
     device: str = "cpu"
     threads: int = 1
     dead: Mapping[int, str] = field(default_factory=dict)
+
+    def computed_rows(self) -> list[int]:
+        """Positions of the clips that some output has to be computed for."""
+        everywhere = frozenset.intersection(*(output.planned for output in self.outputs))
+        return [row for row in range(len(self.clips)) if row not in everywhere]
 
     @property
     def key(self) -> str:

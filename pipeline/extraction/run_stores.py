@@ -19,7 +19,7 @@ from pipeline.extraction.settings import ExtractSettings
 from pipeline.extraction.task import load_extractor
 from pipeline.manifest import ClipTable
 from pipeline.stores import State, StoreMeta, StoreWriter
-from pipeline.stores.pending import pending_shards, preview
+from pipeline.stores.pending import NOTHING, Update, look, pending_shards, preview
 from pipeline.stores.schema import Dtype, choose_sizes
 from pipeline.stores.target import target_of, working_path
 from pipeline.weights.models import fetch_model
@@ -42,6 +42,7 @@ class RunStore:
     resumed: bool
     n_numbers: int = 0
     fresh: bool = False
+    update: Update = NOTHING
     writer: StoreWriter | None = None
 
     def plan(self) -> StorePlan:
@@ -87,11 +88,12 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
     for output in spec.outputs:
         path = layout.store_path(table.name, card.name, output, settings.format)
         meta = _make_meta(table, card, extractor, output, digests=digests, dtype=settings.dtype)
-        known, arrays = preview(path, meta, table.clip_id, retry_failed=settings.retry_failed)
+        update = Update(retry_failed=settings.retry_failed, batch_clips=spec.batch_clips)
+        known, arrays = preview(path, meta, table.clip_id, look(path), update)
         pending = pending_shards(arrays, known.shard_clips)
         resumed = bool((arrays.state != State.PENDING).any())
         fresh = not path.exists() and not working_path(path).exists()
-        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed, n_numbers, fresh))
+        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed, n_numbers, fresh, update))
     return found
 
 

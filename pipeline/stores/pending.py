@@ -1,8 +1,16 @@
-"""What is still to be made: of new clips, of failed ones that are tried again, of killed runs."""
+"""What is still to be made: of new clips, of changed and failed ones, of killed runs.
+
+A shard is written whole.  Where some of its clips must be made, the others become pending with
+it, but keep what the store says of them: their features still lie in the shard's file, and whoever
+writes it anew may copy those that still give their ``clip_digest``.  A pending clip that must
+really be computed has a ``clip_digest`` of zeros.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +20,66 @@ from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import CLIP_ARRAYS, State, StoreMeta, require_same, with_fingerprint
 from pipeline.stores.target import working_path
 
+SHORT = "short: "
 
-def prepare(before: ClipArrays, clip_ids: np.ndarray, shard_clips: int, *, retry_failed: bool) -> ClipArrays:
-    """The small arrays as a run starts from them: new clips added, what is to be made again pending.
 
-    The last shard that was not full is made again when clips are added, since a shard is written
-    whole; so is every shard with a failed clip when ``retry_failed``.
+@dataclass(frozen=True)
+class Update:
+    """What a run makes again of a store that is there.
+
+    Attributes:
+        changed: ids of clips whose audio is not what it was.
+        retry_failed: clips that failed are tried again.
+        batch_clips: clips that go through the network at once; where the last batch of a store that
+            grows was not full, its clips are computed again, so that a store that grew has the
+            content of one that was made at once.
     """
+
+    changed: Set[str] = frozenset()
+    retry_failed: bool = False
+    batch_clips: int = 1
+
+
+NOTHING = Update()
+
+
+def prepare(before: ClipArrays, clip_ids: np.ndarray, shard_clips: int, update: Update = NOTHING) -> ClipArrays:
+    """The small arrays as a run starts from them: new clips added, what is to be made pending."""
     known = set(before.clip_id.tolist())
     new = np.array([clip_id for clip_id in clip_ids.tolist() if clip_id not in known], object)
     n = len(before.clip_id)
-    pending = ClipArrays.pending(np.concatenate([before.clip_id, new]))
-    again = np.zeros(n, bool)
+    again = before.state == State.PENDING
+    again &= ~before.clip_digest.any(axis=1)
     if len(new):
-        again[n - n % shard_clips :] = True
-    if retry_failed:
+        again[_last_batch(n, shard_clips, update.batch_clips) :] = True
+    if update.retry_failed:
         again |= before.state == State.FAILED
-    shards = np.arange(n) // shard_clips
-    keep = np.flatnonzero(~np.isin(shards, shards[again]))
+    if update.changed:
+        again |= np.array([clip_id in update.changed for clip_id in before.clip_id.tolist()], bool)
+    arrays = ClipArrays.pending(np.concatenate([before.clip_id, new]))
     for name in CLIP_ARRAYS:
         if name != "clip_id":
-            getattr(pending, name)[keep] = getattr(before, name)[keep]
-    return pending
+            getattr(arrays, name)[:n][~again] = getattr(before, name)[~again]
+    touched = np.zeros(-(-len(arrays.clip_id) // shard_clips), bool)
+    touched[np.flatnonzero(arrays.state == State.PENDING) // shard_clips] = True
+    arrays.state[np.repeat(touched, shard_clips)[: len(arrays.state)]] = State.PENDING
+    return arrays
+
+
+def _last_batch(n_clips: int, shard_clips: int, batch_clips: int) -> int:
+    """Where the last batch of a store begins, if it is not full; else the end."""
+    return n_clips - n_clips % shard_clips % batch_clips
+
+
+def kept_rows(arrays: ClipArrays) -> np.ndarray:
+    """Mask of the pending clips that were done before: copied if their features still agree."""
+    kept: np.ndarray = (arrays.state == State.PENDING) & arrays.clip_digest.any(axis=1)
+    return kept
+
+
+def state_before(failure: str) -> State:
+    """The state a kept clip had."""
+    return State.FAILED if failure and not failure.startswith(SHORT) else State.DONE
 
 
 def pending_shards(arrays: ClipArrays, shard_clips: int) -> list[int]:
@@ -41,19 +87,35 @@ def pending_shards(arrays: ClipArrays, shard_clips: int) -> list[int]:
     return [int(shard) for shard in np.unique(np.flatnonzero(arrays.state == State.PENDING) // shard_clips)]
 
 
-def preview(path: Path, meta: StoreMeta, clip_ids: np.ndarray, *, retry_failed: bool) -> tuple[StoreMeta, ClipArrays]:
-    """What a writer would start from, without touching anything.
+def look(path: Path) -> tuple[StoreMeta, ClipArrays] | None:
+    """What is at a place, finished or not; None where there is nothing.
 
     A working folder beside its HDF5 file is never complete: the file is still to be packed.
 
     Raises:
-        StoreError: the store there was made with other settings, or cannot be read.
+        StoreError: what is there cannot be read.
     """
-    meta, work = with_fingerprint(meta), working_path(path)
-    found = next((place for place in (work, path) if place.exists()), None)
+    found = next((place for place in (working_path(path), path) if place.exists()), None)
+    if found is None:
+        return None
+    with open_store(found) as reader:
+        complete = reader.meta.complete and found == path
+        return dataclasses.replace(reader.meta, complete=complete), reader.arrays
+
+
+def preview(
+    path: Path, meta: StoreMeta, clip_ids: np.ndarray, found: tuple[StoreMeta, ClipArrays] | None, update: Update
+) -> tuple[StoreMeta, ClipArrays]:
+    """What a writer would start from, without touching anything.
+
+    Args:
+        found: what :func:`look` saw.
+
+    Raises:
+        StoreError: the store there was made with other settings.
+    """
+    meta = with_fingerprint(meta)
     if found is None:
         return meta, ClipArrays.pending(clip_ids)
-    with open_store(found) as reader:
-        require_same(reader.meta, meta, str(path))
-        known = dataclasses.replace(reader.meta, complete=reader.meta.complete and found == path)
-        return known, prepare(reader.arrays, clip_ids, known.shard_clips, retry_failed=retry_failed)
+    require_same(found[0], meta, str(path))
+    return found[0], prepare(found[1], clip_ids, found[0].shard_clips, update)

@@ -27,7 +27,7 @@ from pipeline.stores.hdf5_store import write_hdf5
 from pipeline.stores.journal import JOURNAL, Journal, ShardRecord, read_journal
 from pipeline.stores.lease import Lease
 from pipeline.stores.opening import open_store
-from pipeline.stores.pending import pending_shards, prepare
+from pipeline.stores.pending import NOTHING, Update, pending_shards, prepare
 from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, digest_content, require_same, with_fingerprint
 from pipeline.stores.shards import shard_key
@@ -43,9 +43,9 @@ class StoreWriter:
         path: final place, ``.zarr`` or ``.h5``.
         meta: what is to be written; its fingerprint must be that of what is there.
         clip_ids: the clips wanted, in order.  A store that has others keeps them; new ones are
-            added at its end, and the last shard that was not full is made again.
+            added at its end.
         make_canaries: called once, when the store is created, for the arrays under ``canary/``.
-        retry_failed: make the shards with failed clips again.
+        update: what is made again of a store that is there.
 
     Raises:
         StoreBusyError: another writer holds the store.
@@ -60,7 +60,7 @@ class StoreWriter:
         clip_ids: np.ndarray,
         *,
         make_canaries: Callable[[], dict[str, np.ndarray]],
-        retry_failed: bool = False,
+        update: Update = NOTHING,
     ) -> None:
         self.path, self.work = path, working_path(path)
         self._stack = ExitStack()
@@ -73,7 +73,7 @@ class StoreWriter:
             if not self.work.exists():
                 self._create(with_fingerprint(meta), clip_ids, canaries)
             self._lease = stack.enter_context(Lease(self.work))
-            self._resume(with_fingerprint(meta), clip_ids, retry_failed)
+            self._resume(with_fingerprint(meta), clip_ids, update)
             self._journal = Journal(self.work)
             stack.callback(self._journal.close)
             self._stack = stack.pop_all()
@@ -88,14 +88,14 @@ class StoreWriter:
             if not self.work.exists():
                 raise  # else another writer was faster: its lease decides
 
-    def _resume(self, wanted: StoreMeta, clip_ids: np.ndarray, retry_failed: bool) -> None:
+    def _resume(self, wanted: StoreMeta, clip_ids: np.ndarray, update: Update) -> None:
         remove_drafts(self.work)
         for draft in (self.work / FEATURES).glob(".*.tmp"):
             draft.unlink(missing_ok=True)
         with open_store(self.work) as reader:
             require_same(reader.meta, wanted, str(self.path))
             self.meta, before = reader.meta, reader.arrays
-        self.arrays = prepare(before, clip_ids, self.meta.shard_clips, retry_failed=retry_failed)
+        self.arrays = prepare(before, clip_ids, self.meta.shard_clips, update)
         if not np.array_equal(self.arrays.state, before.state) or (self.work / JOURNAL).exists():
             self._shards = {_key(record.shard): record.sha256 for record in read_journal(self.work)}
             self.meta = dataclasses.replace(

@@ -23,6 +23,7 @@ from badfiles import as_nobody
 from pipeline import provenance
 from pipeline.errors import StoreError
 from pipeline.stores import State, StoreReader, StoreWriter, example_meta, open_store, write_store
+from pipeline.stores.pending import Update
 
 N, FRAMES, CHANNELS = 37, 3, 4
 META = example_meta(chunk_clips=4, shard_clips=16, dtype="float16")
@@ -99,7 +100,8 @@ def change_attribute(path: Path, key: str, value: object) -> None:
 def grow(path: Path, ids: list[str], *, seed: int = 3, retry_failed: bool = False) -> list[int]:
     """Write what is pending, as a run does; returns the shards that were made."""
     features = np.random.default_rng(seed).standard_normal((len(ids), FRAMES, CHANNELS)).astype(np.float32)
-    with StoreWriter(path, META, np.array(ids, object), make_canaries=dict, retry_failed=retry_failed) as writer:
+    update = Update(retry_failed=retry_failed)
+    with StoreWriter(path, META, np.array(ids, object), make_canaries=dict, update=update) as writer:
         made = writer.pending_shards()
         for shard in made:
             rows = slice(shard * 16, shard * 16 + 16)
