@@ -3,6 +3,7 @@
 ::
 
     data/NAME/clips.parquet                     the clip table of dataset NAME
+    data/NAME/audio.sqlite                      what is known of its audio files: size, time, digests
     data/NAME/audio/...                         its audio, where the project made it
     data/NAME/stores/EXTRACTOR/OUTPUT.zarr|.h5  features
     data/NAME/runs/RUN/                         trained students and probes
@@ -33,6 +34,11 @@ def dataset_dir(name: str) -> Path:
 def table_path(name: str) -> Path:
     """Clip table of a dataset."""
     return dataset_dir(name) / "clips.parquet"
+
+
+def index_path(name: str) -> Path:
+    """What is known of the audio files of a dataset; local, never shared."""
+    return dataset_dir(name) / "audio.sqlite"
 
 
 def store_path(dataset: str, extractor: str, output: str, format: Format = "zarr") -> Path:

@@ -48,6 +48,12 @@ from pipeline.commands.console import listening, show
 @click.option("--batch", type=click.IntRange(1), help="Clips per forward pass.  [default: on the card]")
 @click.option("--retry-failed", is_flag=True, help="Try the clips again that failed before.")
 @click.option("--allow-failures", type=int, default=0, show_default=True, help="Exit 0 when up to N clips failed.")
+@click.option(
+    "--reuse",
+    multiple=True,
+    metavar="STORE",
+    help="Store, URL or folder of stores to copy the same clips from; repeatable.",
+)
 @click.option("--no-preflight", is_flag=True, help="Do not check a teacher before its first store is created.")
 @click.option("--dry-run", is_flag=True, help="Print the plan (clips, hours, bytes, memory) and stop.")
 def extract(allow_failures: int, **options: object) -> None:
@@ -55,7 +61,8 @@ def extract(allow_failures: int, **options: object) -> None:
 
     Reads the clip table and its audio (WAV, FLAC, OGG, Opus, MP3; any rate, any number of
     channels). Writes data/NAME/stores/EXTRACTOR/OUTPUT.zarr (or .h5). May be interrupted: the
-    same command goes on from there, and adds clips that are new in the table. Clips that fail are
+    same command goes on from there, adds clips that are new in the table, and computes those again
+    whose audio changed (by digest; unchanged size and time spare reading it). Clips that fail are
     named here and in the store; the rest is done, and the exit status is 1. Before a store of a
     teacher is created, the teacher is checked for a few seconds (see east teachers check).
 
@@ -63,6 +70,7 @@ def extract(allow_failures: int, **options: object) -> None:
     Example:
       east extract --data ~/music --teacher musicnn --workers 4
       east extract --data ~/music --teacher openl3:hop=0.96,panns/clip+frames
+      east extract --data ~/music --teacher panns --reuse /shared/stores
     """
     from pipeline.extraction.request import extract_from_options
 

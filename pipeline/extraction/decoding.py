@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,10 +16,11 @@ from pipeline.audio.decode import AudioFile, Decoded, open_audio
 from pipeline.audio.digest import file_digest, samples_digest
 from pipeline.audio.samples import fit_clip, resample
 from pipeline.audio.timing import n_samples
-from pipeline.errors import AudioError, AudioFormatError, AudioUnreadableError, DecoderDiedError
+from pipeline.errors import AudioError, AudioFormatError, AudioMissingError, AudioUnreadableError, DecoderDiedError
 from pipeline.extraction.jobs import ClipJob
 
 _AHEAD = 2
+_NOT_IN_TABLE = "its clip is not in the clip table any more, and its features are not there to be kept"
 
 
 @dataclass
@@ -35,6 +36,7 @@ class ClipAudio:
     samples_digest: bytes = bytes(32)
     short: str = ""
     error: AudioError | None = None
+    skipped: bool = False
 
 
 @dataclass
@@ -54,10 +56,12 @@ def decode_groups(
     group_clips: int,
     dead: dict[int, str],
     n_threads: int = 1,
+    skip: Set[int] = frozenset(),
 ) -> Iterator[Group]:
     """Groups in order, while threads decode the next ones.
 
-    At most ``n_threads + 2`` groups are in memory, so memory does not grow with the shard.
+    At most ``n_threads + 2`` groups are in memory, so memory does not grow with the shard.  Clips in
+    ``skip`` are not touched.
     """
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
         waiting: deque[Future[Group]] = deque()
@@ -68,7 +72,9 @@ def decode_groups(
             if first is not None:
                 part = clips[first : first + group_clips]
                 reasons = {row - first: reason for row, reason in dead.items()}
-                waiting.append(pool.submit(_decode_group, first, part, clip_s, tuple(rates_hz), reasons))
+                left = frozenset(row - first for row in skip)
+                rates = tuple(rates_hz)
+                waiting.append(pool.submit(_decode_group, first, part, clip_s, rates, dead=reasons, skip=left))
 
         try:
             for _ in range(n_threads + _AHEAD - 1):
@@ -83,15 +89,31 @@ def decode_groups(
 
 
 def _decode_group(
-    first: int, clips: Sequence[ClipJob], clip_s: float, rates_hz: tuple[int, ...], dead: dict[int, str]
+    first: int,
+    clips: Sequence[ClipJob],
+    clip_s: float,
+    rates_hz: tuple[int, ...],
+    *,
+    dead: dict[int, str],
+    skip: Set[int],
 ) -> Group:
     began = time.perf_counter()
     with _OneFile() as files:
         decoded = [
-            ClipAudio(error=DecoderDiedError(dead[row])) if row in dead else decode_clip(files, clip, clip_s, rates_hz)
+            _decode_or_not(files, clip, clip_s, rates_hz, dead=dead.get(row), skip=row in skip)
             for row, clip in enumerate(clips)
         ]
     return Group(first, decoded, time.perf_counter() - began)
+
+
+def _decode_or_not(
+    files: _OneFile, clip: ClipJob, clip_s: float, rates_hz: tuple[int, ...], *, dead: str | None, skip: bool
+) -> ClipAudio:
+    if skip:
+        return ClipAudio(skipped=True)
+    if not clip.path:
+        return ClipAudio(error=AudioMissingError(_NOT_IN_TABLE))
+    return decode_clip(files, clip, clip_s, rates_hz) if dead is None else ClipAudio(error=DecoderDiedError(dead))
 
 
 class _OneFile:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from pipeline import cluster, provenance, registry
+from pipeline import cluster, layout, provenance, registry
 from pipeline.errors import SettingError, StoreError
 from pipeline.events import (
     ClipFailed,
@@ -28,13 +29,16 @@ from pipeline.events import (
 )
 from pipeline.extraction import plan as planning
 from pipeline.extraction.canaries import compare_canaries, compute_canaries, make_canaries
-from pipeline.extraction.jobs import ClipJob, ClipTrouble, ExtractorSpec, ShardResult
+from pipeline.extraction.census import Census
+from pipeline.extraction.jobs import ClipJob, ClipTrouble, ExtractorSpec, ShardJob, ShardResult
 from pipeline.extraction.preflight.gate import require_preflight
+from pipeline.extraction.reuse import Copier, Reuse, match, open_sources, require_canaries, require_useful
 from pipeline.extraction.run_stores import RunStore, make_spec, preview_stores
 from pipeline.extraction.runners import DaskRunner, Runner, SerialRunner
 from pipeline.extraction.settings import ExtractReport, ExtractSettings
 from pipeline.extraction.task import make_clip
 from pipeline.manifest import ClipTable, require_valid
+from pipeline.manifest.index import AudioIndex
 from pipeline.stores import State, StoreWriter, open_store
 
 
@@ -53,9 +57,33 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
     _require_one_teacher_for_weights(settings)
     specs = [make_spec(request, settings, listener) for request in settings.requests]
     chosen = cluster.choose_layout(settings.n_workers, settings.device)
-    stores = [store for spec in specs for store in preview_stores(table, spec, settings)]
     clips = _clip_jobs(table)
-    planned = _plan(stores, clips, table.clip_s, chosen)
+    with ExitStack() as stack:
+        index = stack.enter_context(_open_index(table, settings))
+        census = Census(table, index, clips, listener)
+        stores = [store for spec in specs for store in preview_stores(table, spec, settings, census)]
+        sources = open_sources(stack, settings.reuse)
+        require_useful(sources, stores)
+        for store in stores:
+            store.places = match(store, census, sources)
+        planned = _plan(stores, clips, table.clip_s, chosen)
+        return _run(settings, stores, chosen, planned, reuse=Reuse(census, sources), listener=listener)
+
+
+def _open_index(table: ClipTable, settings: ExtractSettings) -> AudioIndex:
+    """Beside the clip table; in memory where nothing is to be written."""
+    return AudioIndex(None if settings.dry_run else layout.index_path(table.name))
+
+
+def _run(
+    settings: ExtractSettings,
+    stores: list[RunStore],
+    chosen: cluster.WorkerLayout,
+    planned: planning.Plan,
+    *,
+    reuse: Reuse,
+    listener: Listener,
+) -> ExtractReport:
     text = planning.describe(planned)
     if settings.dry_run:
         return dataclasses.replace(_report(stores, text), dry_run=True)
@@ -63,11 +91,11 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
         free_disk = shutil.disk_usage(_existing_parent(stores[0].path)).free
         planning.require_fits(planned, free_disk=free_disk, free_memory=psutil.virtual_memory().available)
         listener(Note(f"Plan: {text}."))
-        return _execute(settings, stores, chosen, planned, listener)
+        return _execute(settings, stores, chosen, planned, reuse=reuse, listener=listener)
     if all(store.meta.complete for store in stores):
         listener(Note("Nothing to do: the stores are complete."))
         return _report(stores, text)
-    return _execute(settings, stores, chosen, planned, listener)
+    return _execute(settings, stores, chosen, planned, reuse=reuse, listener=listener)
 
 
 def _require_one_teacher_for_weights(settings: ExtractSettings) -> None:
@@ -104,6 +132,8 @@ def _execute(
     stores: list[RunStore],
     chosen: cluster.WorkerLayout,
     planned: planning.Plan,
+    *,
+    reuse: Reuse,
     listener: Listener,
 ) -> ExtractReport:
     began = time.monotonic()
@@ -113,10 +143,14 @@ def _execute(
         require_preflight(
             stores, runner, device=chosen.device, threads=chosen.threads, skip=not settings.preflight, listener=listener
         )
+        require_canaries(stores, reuse.sources, partial(_canaries_again, runner, chosen.device), listener)
         _open_writers(stack, stores, runner, device=chosen.device, listener=listener)
         by_name = {store.meta.name: store for store in stores}
         listener(TaskStarted("extract", planned.n_clips, "clips"))
-        for result in runner.results(planned.jobs, listener):
+        copier = stack.enter_context(Copier(stores, reuse, listener))
+        jobs = {(job.shard, job.outputs[0].target.name): job for job in planned.jobs}
+        for result in runner.results(planned.jobs, listener, copier.fill):
+            _learn(reuse.census, jobs[result.shard, result.records[0][0]], result)
             audio_s, peak = audio_s + result.audio_s, max(peak, result.peak_bytes)
             _take(result, by_name, listener)
             speed = audio_s / (time.monotonic() - began)
@@ -131,7 +165,11 @@ def _execute(
                 store.meta = store.writer.finish(run, listener)
     elapsed = time.monotonic() - began
     return dataclasses.replace(
-        _report(stores, planning.describe(planned)), audio_s=audio_s, elapsed_s=elapsed, peak_bytes=peak
+        _report(stores, planning.describe(planned)),
+        audio_s=audio_s,
+        elapsed_s=elapsed,
+        peak_bytes=peak,
+        n_copied=copier.n_copied.total(),
     )
 
 
@@ -189,6 +227,23 @@ def _open_writers(
             again = runner.call(compute_canaries, store.spec, device, stored)[store.meta.output]
             if text := compare_canaries(str(store.path), stored, again, store.card.tolerance):
                 listener(Warned(text))
+
+
+def _canaries_again(
+    runner: Runner, device: str, store: RunStore, stored: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    return runner.call(compute_canaries, store.spec, device, dict(stored))[store.meta.output]
+
+
+def _learn(census: Census, job: ShardJob, result: ShardResult) -> None:
+    """Take down which files and samples were read, so that the next run need not."""
+    if result.file_digest is None or result.samples_digest is None:
+        return
+    census.learn(
+        [job.clips[row].clip_id for row in result.computed],
+        [result.file_digest[row].tobytes() for row in result.computed],
+        [result.samples_digest[row].tobytes() for row in result.computed],
+    )
 
 
 def _take(result: ShardResult, by_name: dict[str, RunStore], listener: Listener) -> None:

@@ -39,6 +39,14 @@ class ClipJob:
     duration_s: float
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a clip's features lie: the number of a source (-1: the store itself), and the row there."""
+
+    source: int
+    row: int
+
+
 @dataclass(frozen=True, eq=False)
 class Copied:
     """Clips of a shard whose features are there already, and what the store is to say of them.
@@ -70,10 +78,6 @@ class OutputJob:
     target: ShardTarget
     planned: frozenset[int] = frozenset()
     copied: Copied | None = field(default=None, compare=False)
-
-    def has(self, row: int) -> bool:
-        """Whether the clip at this position needs no computing for this store."""
-        return row in self.planned
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,11 @@ class ClipTrouble:
 
 @dataclass(frozen=True, eq=False)
 class ShardResult:
-    """What a task reports: by store, its record; seconds of audio, decoding, networks; peak bytes."""
+    """What a task reports: by store, its record; seconds of audio, decoding, networks; peak bytes.
+
+    ``n_clips`` and ``audio_s`` are of clips that were decoded.  ``computed`` are the positions of those
+    that could be, with the digests [clips, 32] of their files and samples.
+    """
 
     shard: int
     records: tuple[tuple[str, ShardRecord], ...]
@@ -123,3 +131,6 @@ class ShardResult:
     decode_s: float
     network_s: float
     peak_bytes: int
+    computed: tuple[int, ...] = ()
+    file_digest: np.ndarray | None = None
+    samples_digest: np.ndarray | None = None

@@ -6,7 +6,7 @@ Pure: nothing is opened, started or written here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class StorePlan:
 
     ``n_numbers``: what the network holds in float32, weights and what it makes from them.
     ``packed``: the finished shards are copied into one file at the end, and need their space twice.
+    ``copied``: rows whose features are there already.
     """
 
     output: OutputJob
@@ -33,6 +34,7 @@ class StorePlan:
     n_numbers: int
     rate_hz: int
     packed: bool = False
+    copied: frozenset[int] = frozenset()
 
     @property
     def shard_clips(self) -> int:
@@ -45,6 +47,12 @@ class StorePlan:
         target = self.output.target
         clips = sum(self._clips_in(shard) for shard in self.pending) + self.packed * len(self.clip_ids)
         return clips * target.frames * target.channels * np.dtype(target.dtype).itemsize
+
+    def job(self, shard: int) -> OutputJob:
+        """What a task is told of this store, with the positions of the clips that are copied."""
+        first = shard * self.shard_clips
+        here = frozenset(row for row in range(self._clips_in(shard)) if first + row in self.copied)
+        return replace(self.output, planned=here)
 
     def _clips_in(self, shard: int) -> int:
         return min(self.shard_clips, len(self.clip_ids) - shard * self.shard_clips)
@@ -60,6 +68,8 @@ class Plan:
     disk_bytes: Mapping[str, int]
     worker_bytes: int
     n_workers: int
+    n_copied: Mapping[str, int] = field(default_factory=dict)
+    clip_s: float = 0.0
 
     @property
     def total_bytes(self) -> int:
@@ -79,28 +89,26 @@ def make_plan(
     """Jobs for all pending shards; stores with the same rows share one decode pass.
 
     Args:
-        clips: by id; shards of ids that are not wanted any more are left as they are.
+        clips: by id; what a store holds beyond them is copied where its shard is made again.
     """
     jobs: list[ShardJob] = []
     for group in _same_rows(stores):
         ids = group[0].clip_ids
         for shard in sorted({shard for store in group for shard in store.pending}):
             rows = ids[shard * group[0].shard_clips : (shard + 1) * group[0].shard_clips].tolist()
-            if missing := [clip_id for clip_id in rows if clip_id not in clips]:
-                raise PlanError(
-                    f"Shard {shard} of {group[0].output.target.name} is to be made, but {len(missing)} of its clips "
-                    f"are not in the clip table any more, {missing[0]!r} first. Use the table the store was made with."
-                )
-            outputs = tuple(store.output for store in group if shard in store.pending)
-            jobs.append(ShardJob(shard, tuple(clips[row] for row in rows), outputs, clip_s, device, threads))
-    n_clips = sum(len(job.clips) for job in jobs)
+            outputs = tuple(store.job(shard) for store in group if shard in store.pending)
+            found = tuple(clips.get(row) or ClipJob(row, "", 0.0, 0.0) for row in rows)
+            jobs.append(ShardJob(shard, found, outputs, clip_s, device, threads))
+    computed = [job.clips[row] for job in jobs for row in job.computed_rows()]
     return Plan(
         jobs=tuple(jobs),
-        n_clips=n_clips,
-        audio_s=sum(clip.duration_s for job in jobs for clip in job.clips),
+        n_clips=len(computed),
+        audio_s=sum(clip.duration_s for clip in computed),
+        n_copied={store.output.target.name: len(store.copied) for store in stores if store.copied},
         disk_bytes={store.output.target.name: store.n_bytes for store in stores},
         worker_bytes=estimate_worker_bytes(stores, clip_s),
         n_workers=n_workers,
+        clip_s=clip_s,
     )
 
 
@@ -173,8 +181,10 @@ def show_bytes(n: float) -> str:
 def describe(plan: Plan) -> str:
     """The plan in words, for ``--dry-run`` and the log."""
     stores = ", ".join(f"{name} {show_bytes(n)}" for name, n in plan.disk_bytes.items())
+    copied = [f"{name} {n:,} clips ({n * plan.clip_s / 3600:.2f} h)" for name, n in plan.n_copied.items()]
+    saved = f"copied, not computed: {', '.join(copied)}; " if copied else ""
     return (
         f"{plan.n_clips:,} clips ({plan.audio_s / 3600:.2f} h of audio) in {len(plan.jobs):,} shards; "
-        f"to write: {stores}; "
+        f"{saved}to write: {stores}; "
         f"about {show_bytes(plan.worker_bytes)} of memory per worker, {max(1, plan.n_workers)} at work"
     )

@@ -30,6 +30,7 @@ def extract_from_options(options: Mapping[str, Any], listener: Listener) -> Extr
         retry_failed=options["retry_failed"],
         dry_run=options["dry_run"],
         preflight=not options["no_preflight"],
+        reuse=tuple(options["reuse"]),
     )
     table, _ = resolve(options["data"], listener=listener)
     return extract(table, settings, listener)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,15 @@ from pipeline.audio.timing import n_samples
 from pipeline.cards import ExtractorCard
 from pipeline.errors import SettingError
 from pipeline.events import Listener
-from pipeline.extraction.jobs import ExtractorSpec, OutputJob
+from pipeline.extraction.census import Census
+from pipeline.extraction.jobs import ExtractorSpec, OutputJob, Place
 from pipeline.extraction.plan import StorePlan
 from pipeline.extraction.settings import ExtractSettings
 from pipeline.extraction.task import load_extractor
 from pipeline.manifest import ClipTable
 from pipeline.stores import State, StoreMeta, StoreWriter
-from pipeline.stores.pending import NOTHING, Update, look, pending_shards, preview
+from pipeline.stores.pending import NOTHING, Update, kept_rows, look, pending_shards, preview
+from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import Dtype, choose_sizes
 from pipeline.stores.target import target_of, working_path
 from pipeline.weights.models import fetch_model
@@ -37,19 +39,26 @@ class RunStore:
     spec: ExtractorSpec
     path: Path
     meta: StoreMeta
-    clip_ids: np.ndarray
+    arrays: ClipArrays
     pending: list[int]
     resumed: bool
     n_numbers: int = 0
     fresh: bool = False
     update: Update = NOTHING
+    places: dict[int, Place] = field(default_factory=dict)
     writer: StoreWriter | None = None
+
+    @property
+    def clip_ids(self) -> np.ndarray:
+        """[clips] texts: the store's clips and those to be added, in the order of its rows."""
+        return self.arrays.clip_id
 
     def plan(self) -> StorePlan:
         """What the plan needs to know."""
         job = OutputJob(self.spec, self.meta.output, target_of(self.path, self.meta))
         packed = working_path(self.path) != self.path
-        return StorePlan(job, self.clip_ids, tuple(self.pending), self.n_numbers, self.card.rate_hz, packed)
+        numbers, copied = self.n_numbers, frozenset(self.places)
+        return StorePlan(job, self.clip_ids, tuple(self.pending), numbers, self.card.rate_hz, packed, copied)
 
 
 def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> ExtractorSpec:
@@ -74,7 +83,7 @@ def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> Ex
     return ExtractorSpec(name, chosen, settings.mode, files, settings.batch_clips or card.batch_clips)
 
 
-def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSettings) -> list[RunStore]:
+def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSettings, census: Census) -> list[RunStore]:
     """One store per output, as it is now; nothing is touched.
 
     Raises:
@@ -88,12 +97,14 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
     for output in spec.outputs:
         path = layout.store_path(table.name, card.name, output, settings.format)
         meta = _make_meta(table, card, extractor, output, digests=digests, dtype=settings.dtype)
-        update = Update(retry_failed=settings.retry_failed, batch_clips=spec.batch_clips)
-        known, arrays = preview(path, meta, table.clip_id, look(path), update)
+        there = look(path)
+        changed = census.changed(there[1]) if there else frozenset()
+        update = Update(changed, settings.retry_failed, spec.batch_clips)
+        known, arrays = preview(path, meta, table.clip_id, there, update)
         pending = pending_shards(arrays, known.shard_clips)
-        resumed = bool((arrays.state != State.PENDING).any())
+        resumed = bool((arrays.state != State.PENDING).any() or kept_rows(arrays).any())
         fresh = not path.exists() and not working_path(path).exists()
-        found.append(RunStore(card, spec, path, known, arrays.clip_id, pending, resumed, n_numbers, fresh, update))
+        found.append(RunStore(card, spec, path, known, arrays, pending, resumed, n_numbers, fresh, update))
     return found
 
 

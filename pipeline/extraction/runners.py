@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from distributed import Client, Future, as_completed
@@ -18,6 +17,7 @@ from pipeline.extraction.jobs import ShardJob, ShardResult
 from pipeline.extraction.task import run_shard
 
 _T = TypeVar("_T")
+Fill = Callable[[ShardJob], ShardJob]
 _STRIKES = 3
 
 
@@ -27,8 +27,8 @@ class Runner(Protocol):
     def call(self, function: Callable[..., _T], *arguments: Any) -> _T:
         """Run one function where the work is done, and wait for it."""
 
-    def results(self, jobs: Sequence[ShardJob], listener: Listener) -> Iterator[ShardResult]:
-        """Run shards; results in the order they finish."""
+    def results(self, jobs: Sequence[ShardJob], listener: Listener, fill: Fill) -> Iterator[ShardResult]:
+        """Run shards, each filled with what need not be computed first; results in the order they finish."""
 
 
 class SerialRunner:
@@ -38,10 +38,10 @@ class SerialRunner:
         """See :class:`Runner`."""
         return function(*arguments)
 
-    def results(self, jobs: Sequence[ShardJob], listener: Listener) -> Iterator[ShardResult]:
+    def results(self, jobs: Sequence[ShardJob], listener: Listener, fill: Fill) -> Iterator[ShardResult]:
         """See :class:`Runner`."""
         del listener
-        yield from map(run_shard, jobs)
+        yield from map(run_shard, map(fill, jobs))
 
 
 class DaskRunner:
@@ -55,7 +55,7 @@ class DaskRunner:
         found: _T = self.client.submit(function, *arguments, pure=False, retries=1).result()
         return found
 
-    def results(self, jobs: Sequence[ShardJob], listener: Listener) -> Iterator[ShardResult]:
+    def results(self, jobs: Sequence[ShardJob], listener: Listener, fill: Fill) -> Iterator[ShardResult]:
         """See :class:`Runner`.
 
         Raises:
@@ -64,9 +64,19 @@ class DaskRunner:
         waiting = iter(jobs)
         flying: dict[Any, ShardJob] = {}
         strikes: Counter[int] = Counter()
-        first = [self._submit(job, flying) for job in islice(waiting, 2 * self.n_workers)]
-        completed = as_completed(first)
+        completed = as_completed([])
+
+        def launch() -> Iterator[ShardResult]:
+            """Keep the workers busy; what is all there already is written here."""
+            while len(flying) < 2 * self.n_workers and (job := next(waiting, None)) is not None:
+                filled = fill(job)
+                if filled.computed_rows():
+                    completed.add(self._submit(filled, flying))
+                else:
+                    yield run_shard(filled)
+
         try:
+            yield from launch()
             for future in completed:
                 job = flying.pop(future.key)
                 again = self._lost(future, job, strikes, listener)
@@ -75,8 +85,7 @@ class DaskRunner:
                     continue
                 result = future.result()
                 future.release()
-                if (following := next(waiting, None)) is not None:
-                    completed.add(self._submit(following, flying))
+                yield from launch()
                 yield result
         finally:
             self.client.cancel([Future(key, self.client) for key in flying])

@@ -19,7 +19,8 @@ class ExtractSettings:
 
     ``requests`` are ``NAME`` or ``NAME/OUTPUT+OUTPUT`` (``musicnn``, ``panns/clip``, ``mel-small``).
     ``weights`` is a local file (or folder) for the one teacher asked for.  Without ``preflight``,
-    teachers of new stores are not checked first, and the stores say so.
+    teachers of new stores are not checked first, and the stores say so.  ``reuse`` are stores (paths,
+    URLs, or folders of them) whose features are copied where samples and fingerprint are the same.
     """
 
     requests: tuple[str, ...]
@@ -34,6 +35,7 @@ class ExtractSettings:
     retry_failed: bool = False
     dry_run: bool = False
     preflight: bool = True
+    reuse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,15 @@ class ExtractReport:
     elapsed_s: float = 0.0
     peak_bytes: int = 0
     dry_run: bool = False
+    n_copied: int = 0
 
     def text(self) -> str:
         """A few lines for people."""
         if self.dry_run:
             return f"Plan: {self.plan}."
         lines = [f"{self.n_done:,} clips done, {self.n_failed:,} failed, {self.n_short:,} short but kept."]
+        if self.n_copied:
+            lines.append(f"{self.n_copied:,} clips were copied, not computed (counted once per store).")
         if self.audio_s:
             speed = self.audio_s / max(self.elapsed_s, 1e-9)
             lines.append(

@@ -33,11 +33,13 @@ def run_shard(job: ShardJob) -> ShardResult:
     A clip that fails gives no features and is recorded with its reason; the others are not
     touched by it: its place in the batch is silence, so that the batches stay the same.
     """
+    shard, wanted = _Shard(job), job.computed_rows()
+    if not wanted:
+        return shard.result()
     torch.set_num_threads(job.threads)
     quiet_decoders()
-    specs = list(dict.fromkeys(output.spec for output in job.outputs))
+    specs = list(dict.fromkeys(output.spec for output in job.outputs if len(output.planned) < len(job.clips)))
     extractors = {spec: load_extractor(spec, job.device) for spec in specs}
-    shard = _Shard(job)
     decode_s = network_s = 0.0
     groups = decode_groups(
         job.clips,
@@ -46,6 +48,7 @@ def run_shard(job: ShardJob) -> ShardResult:
         group_clips=max(spec.batch_clips for spec in specs),
         dead=dict(job.dead),
         n_threads=_decode_threads(job),
+        skip=frozenset(range(len(job.clips))).difference(wanted),
     )
     for group in groups:
         began = time.perf_counter()
@@ -54,16 +57,7 @@ def run_shard(job: ShardJob) -> ShardResult:
         shard.note(group)
         network_s += time.perf_counter() - began
         decode_s += group.decode_s
-    return ShardResult(
-        shard=job.shard,
-        records=tuple((output.target.name, shard.write(output)) for output in job.outputs),
-        troubles=tuple(shard.troubles),
-        n_clips=len(job.clips),
-        audio_s=sum(clip.duration_s for clip in job.clips),
-        decode_s=decode_s,
-        network_s=network_s,
-        peak_bytes=peak_bytes(),
-    )
+    return shard.result(decode_s, network_s)
 
 
 @lru_cache(maxsize=_KEEP_EXTRACTORS)
@@ -129,6 +123,8 @@ class _Shard:
         """Take down digests and what went wrong."""
         for row, clip in enumerate(group.clips, start=group.first):
             clip_id = self.clips[row].clip_id
+            if clip.skipped:
+                continue
             if clip.error is not None:
                 self._fail(row, clip.error)
             else:
@@ -145,18 +141,43 @@ class _Shard:
             self.n_frames[name][row] = 0
         self.troubles.append(ClipTrouble(self.clips[row].clip_id, error.kind, error.reason))
 
+    def result(self, decode_s: float = 0.0, network_s: float = 0.0) -> ShardResult:
+        """Publish the shard in every store, and report."""
+        wanted = self.job.computed_rows()
+        return ShardResult(
+            shard=self.job.shard,
+            records=tuple((output.target.name, self.write(output)) for output in self.job.outputs),
+            troubles=tuple(self.troubles),
+            n_clips=len(wanted),
+            audio_s=sum(self.clips[row].duration_s for row in wanted),
+            decode_s=decode_s,
+            network_s=network_s,
+            peak_bytes=peak_bytes(),
+            computed=tuple(row for row in wanted if self.digests[0, row].any()),
+            file_digest=self.digests[0],
+            samples_digest=self.digests[1],
+        )
+
     def write(self, output: OutputJob) -> ShardRecord:
-        """Publish one store's shard."""
-        name = output.target.name
+        """Publish one store's shard: what was computed, and over it what was copied."""
+        name, copied = output.target.name, output.copied
+        state, failure, digests = self.state.copy(), list(self.failure), self.digests.copy()
+        if copied is not None:
+            self.features[name][copied.rows] = copied.features
+            self.n_frames[name][copied.rows] = copied.n_frames
+            state[copied.rows] = copied.state
+            digests[0, copied.rows], digests[1, copied.rows] = copied.file_digest, copied.samples_digest
+            for row, text in zip(copied.rows.tolist(), copied.failure, strict=True):
+                failure[row] = text
         return output.target.write(
             self.job.shard,
             clip_ids=[clip.clip_id for clip in self.clips],
             features=self.features[name],
             n_frames=self.n_frames[name],
-            state=self.state,
-            failure=self.failure,
-            file_digest=self.digests[0],
-            samples_digest=self.digests[1],
+            state=state,
+            failure=failure,
+            file_digest=digests[0],
+            samples_digest=digests[1],
         )
 
 
@@ -164,6 +185,9 @@ def _run_network(shard: _Shard, spec: ExtractorSpec, extractor: Extractor, group
     wanted = [output for output in job.outputs if output.spec == spec]
     for first in range(0, len(group.clips), spec.batch_clips):
         part = group.clips[first : first + spec.batch_clips]
+        places = range(group.first + first, group.first + first + len(part))
+        if all(row in output.planned for output in wanted for row in places):
+            continue
         found = run_network(extractor, *_stack(part, extractor.card.rate_hz, job.clip_s), job.device)
         rows = slice(group.first + first, group.first + first + len(part))
         for output in wanted:
@@ -173,12 +197,12 @@ def _run_network(shard: _Shard, spec: ExtractorSpec, extractor: Extractor, group
 
 
 def _stack(clips: Sequence[ClipAudio], rate_hz: int, clip_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Audio [batch, samples] and valid samples [batch]; failed clips are silence."""
+    """Audio [batch, samples] and valid samples [batch]; failed and copied clips are silence."""
     n = n_samples(clip_s, rate_hz)
     audio = np.zeros((len(clips), n), np.float32)
     n_valid = np.full(len(clips), n, np.int64)
     for row, clip in enumerate(clips):
-        if clip.error is None:
+        if clip.error is None and not clip.skipped:
             audio[row], n_valid[row] = clip.at_rate[rate_hz]
     return audio, n_valid
 

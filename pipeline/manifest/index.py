@@ -43,10 +43,10 @@ class AudioIndex:
     """The index of one dataset. Use as a context manager; made when it is not there.
 
     One that cannot be opened or written (damaged, read-only, locked by a network disk that knows no
-    locks) is done without: facts are then kept in memory for this run only.
+    locks), or that has no path, is done without: facts are then kept in memory for this run only.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self._base = _open(path)
 
@@ -98,13 +98,13 @@ def _segment(row: Sequence[Any]) -> Segment:
     return bytes(digest), float(start_s), float(duration_s)
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    for place in (str(path), ":memory:"):
+def _open(path: Path | None) -> sqlite3.Connection:
+    for place in (path, None):
         base = None
         try:
-            if place != ":memory:":
-                path.parent.mkdir(parents=True, exist_ok=True)
-            base = sqlite3.connect(place, timeout=_TIMEOUT_S)
+            if place is not None:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            base = sqlite3.connect(place or ":memory:", timeout=_TIMEOUT_S)
             base.execute("PRAGMA synchronous=OFF")  # losing a fact costs reading a file again
             base.executescript(_SCHEMA)
             return base

@@ -54,10 +54,22 @@ def test_planning_touches_nothing(tmp_path: Path) -> None:
     assert not Path("/nowhere").exists()
 
 
-def test_clips_that_left_the_table_are_named_only_where_they_are_needed() -> None:
+def test_clips_that_left_the_table_have_no_audio() -> None:
     plan(store("net/a", IDS, (0,)), ids=IDS[:4])
-    with pytest.raises(PlanError, match=r"Shard 1 of net/a .* but 2 of its clips are not in the clip table.*'clip 6'"):
-        plan(store("net/a", IDS, (1,)), ids=IDS[:6])
+    (job,) = plan(store("net/a", IDS, (1,)), ids=IDS[:6]).jobs
+    assert [clip.path for clip in job.clips] == ["/nowhere/clip 4", "/nowhere/clip 5", "", ""]
+
+
+def test_copied_clips_are_not_counted_and_said() -> None:
+    kept = replace(store("net/a", IDS, (0, 1)), copied=frozenset({0, 1, 5}))
+    found = plan(kept, store("net/b", IDS, (0, 1)), ids=IDS)
+    assert [sorted(job.outputs[0].planned) for job in found.jobs] == [[0, 1], [1]]
+    assert found.n_clips == 8
+    alone = plan(kept, ids=IDS)
+    assert (alone.n_clips, alone.audio_s) == (5, 50.0)
+    assert describe(alone).startswith(
+        "5 clips (0.01 h of audio) in 2 shards; copied, not computed: net/a 3 clips (0.01 h);"
+    )
 
 
 def test_disk_is_refused_with_both_numbers() -> None:

@@ -1,0 +1,136 @@
+"""What the audio of a clip table is now, against what stores say it was.
+
+Files whose size and time are those of the index are not read; the others are digested, in threads.
+Audio at addresses is not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.audio.digest import file_digest
+from pipeline.audio.quiet import quiet_decoders
+from pipeline.errors import AudioError
+from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned
+from pipeline.extraction.decoding import decode_groups
+from pipeline.extraction.jobs import ClipJob
+from pipeline.manifest import ClipTable
+from pipeline.manifest.index import AudioIndex, Segment, Stamp
+from pipeline.manifest.table import is_url
+from pipeline.stores.reader import ClipArrays
+
+_PART_CLIPS = 32
+
+
+class Census:
+    """The audio behind one clip table.
+
+    Attributes:
+        digests: SHA-256 by path below the root, of the files that are known to lie there so.
+    """
+
+    def __init__(self, table: ClipTable, index: AudioIndex, clips: dict[str, ClipJob], listener: Listener) -> None:
+        self.table, self.index, self.clips, self.listener = table, index, clips, listener
+        self.path_of = dict(zip(table.clip_id.tolist(), table.path.tolist(), strict=True))
+        local = not is_url(table.root)
+        self.stamps = {path: stamp for path in set(self.path_of.values()) if local and (stamp := self._stamp(path))}
+        self.digests = index.file_digests(self.stamps)
+
+    def _stamp(self, path: str) -> Stamp | None:
+        try:
+            status = (Path(self.table.root) / path).stat()
+        except OSError:
+            return None
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+    def read_files(self, clip_ids: Iterable[str]) -> None:
+        """Digest the files of these clips that are not known yet."""
+        wanted = {self.path_of[clip_id] for clip_id in clip_ids if clip_id in self.path_of}
+        unknown = sorted(path for path in wanted if path in self.stamps and path not in self.digests)
+        if not unknown:
+            return
+        self.listener(TaskStarted("check audio", len(unknown), "files"))
+        with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 2))) as pool:
+            for path, digest in zip(unknown, pool.map(self._digest, unknown), strict=True):
+                if digest is not None:
+                    self.digests[path] = digest
+                self.listener(TaskAdvanced("check audio", 1))
+        self.index.remember([(path, self.stamps[path], self.digests[path]) for path in unknown if path in self.digests])
+        self.listener(TaskFinished("check audio"))
+
+    def _digest(self, path: str) -> bytes | None:
+        try:
+            return file_digest(Path(self.table.root) / path)
+        except (AudioError, OSError):
+            return None
+
+    def changed(self, arrays: ClipArrays) -> frozenset[str]:
+        """Clips of a store whose file holds other bytes than when they were computed."""
+        computed = np.flatnonzero(arrays.file_digest.any(axis=1)).tolist()
+        ids = arrays.clip_id.tolist()
+        known = {
+            ids[row]: arrays.file_digest[row].tobytes() for row in computed if self.path_of.get(ids[row]) in self.stamps
+        }
+        self.read_files(known)
+        now = {clip_id: self.digest_of(clip_id) for clip_id in known}
+        return frozenset(clip_id for clip_id, digest in known.items() if now[clip_id] not in (None, digest))
+
+    def digest_of(self, clip_id: str) -> bytes | None:
+        """SHA-256 of a clip's file, where it is known."""
+        return self.digests.get(self.path_of.get(clip_id, ""))
+
+    def segment(self, clip_id: str) -> Segment | None:
+        """Bytes, start and duration of a clip; None while its file is not known."""
+        digest, clip = self.digest_of(clip_id), self.clips[clip_id]
+        return None if digest is None else (digest, clip.start_s, clip.duration_s)
+
+    def samples(self, clip_ids: Sequence[str]) -> dict[str, bytes]:
+        """SHA-256 of the decoded samples of clips; those that cannot be decoded are left out."""
+        self.read_files(clip_ids)
+        segments = {clip_id: self.segment(clip_id) for clip_id in clip_ids}
+        known = self.index.samples_digests(segment for segment in segments.values() if segment)
+        found = {clip_id: known[segment] for clip_id, segment in segments.items() if segment in known}
+        unknown = [clip_id for clip_id in clip_ids if clip_id not in found]
+        return found | self._decode(unknown) if unknown else found
+
+    def _decode(self, clip_ids: Sequence[str]) -> dict[str, bytes]:
+        """In processes of their own: a clip that kills its decoder is not looked for here."""
+        parts = [clip_ids[first : first + _PART_CLIPS] for first in range(0, len(clip_ids), _PART_CLIPS)]
+        jobs = [[self.clips[clip_id] for clip_id in part] for part in parts]
+        found: dict[str, bytes] = {}
+        self.listener(TaskStarted("digest samples", len(clip_ids), "clips"))
+        n_processes = min(len(parts), os.cpu_count() or 1)
+        try:
+            with ProcessPoolExecutor(n_processes, get_context("spawn"), quiet_decoders) as pool:
+                for part, digests in zip(parts, pool.map(decode_samples, jobs), strict=True):
+                    found |= {clip_id: digest for clip_id, digest in zip(part, digests, strict=True) if any(digest)}
+                    self.listener(TaskAdvanced("digest samples", len(part)))
+        except BrokenProcessPool:
+            self.listener(Warned("A decoder died while audio was compared with other stores; the rest is computed."))
+        facts = [(segment, samples) for clip_id, samples in found.items() if (segment := self.segment(clip_id))]
+        self.index.remember([], facts)
+        self.listener(TaskFinished("digest samples"))
+        return found
+
+    def learn(self, clip_ids: Sequence[str], file_digests: Sequence[bytes], samples: Sequence[bytes]) -> None:
+        """Take down what workers read."""
+        files, facts = [], []
+        for clip_id, digest, sample in zip(clip_ids, file_digests, samples, strict=True):
+            path, clip = self.path_of[clip_id], self.clips[clip_id]
+            if path in self.stamps and any(digest):
+                files.append((path, self.stamps[path], digest))
+                facts.append(((digest, clip.start_s, clip.duration_s), sample))
+        self.index.remember(list(dict.fromkeys(files)), facts)
+
+
+def decode_samples(clips: Sequence[ClipJob]) -> list[bytes]:
+    """SHA-256 of each clip's samples; zeros for one that cannot be decoded."""
+    groups = decode_groups(clips, clip_s=0.0, rates_hz=(), group_clips=len(clips), dead={})
+    return [clip.samples_digest for group in groups for clip in group.clips]

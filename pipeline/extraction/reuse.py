@@ -1,0 +1,208 @@
+"""Clips that need no computing: what a store had before, and what other stores have.
+
+A clip is copied when its samples and the extractor's fingerprint are the same, and when its
+features, once read, still give the digest that its store promises.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import StoreError
+from pipeline.events import Listener, Warned
+from pipeline.extraction.canaries import compare_canaries
+from pipeline.extraction.census import Census
+from pipeline.extraction.jobs import Copied, OutputJob, Place, ShardJob
+from pipeline.extraction.run_stores import RunStore
+from pipeline.stores import State, StoreReader, open_store
+from pipeline.stores.pending import kept_rows, state_before
+from pipeline.stores.reader import ClipArrays
+from pipeline.stores.schema import digest_clip, require_same
+from pipeline.stores.target import working_path
+
+_SUFFIXES = (".zarr", ".h5", ".hdf5")
+
+
+def open_sources(stack: ExitStack, names: Sequence[str]) -> list[StoreReader]:
+    """The stores to take features from; a folder stands for all stores below it.
+
+    Raises:
+        StoreError: there is no store at one of the places.
+    """
+    found = []
+    for name in names:
+        folder = Path(name)
+        plain = "://" in name or name.rstrip("/").endswith(_SUFFIXES) or not folder.is_dir()
+        paths = [name] if plain else sorted(str(p) for p in folder.rglob("*") if p.suffix in _SUFFIXES)
+        if not paths:
+            raise StoreError(f"--reuse {name}: there is no store below that folder.")
+        found += [stack.enter_context(open_store(path)) for path in paths]
+    return found
+
+
+def require_useful(sources: Sequence[StoreReader], stores: Sequence[RunStore]) -> None:
+    """Refuse sources none of which any store of the run can take from.
+
+    Raises:
+        StoreError: names what differs.
+    """
+    wanted = {store.meta.fingerprint for store in stores}
+    if not sources or any(source.meta.fingerprint in wanted for source in sources):
+        return
+    source = sources[0]
+    alike = [store for store in stores if store.meta.name == source.meta.name]
+    require_same(source.meta, (alike or list(stores))[0].meta, f"--reuse {source.path}")
+
+
+def match(store: RunStore, census: Census, sources: Sequence[StoreReader]) -> dict[int, Place]:
+    """For every row that need not be computed, where its features are."""
+    arrays = store.arrays
+    ids = arrays.clip_id.tolist()
+    found = {row: Place(-1, row) for row in np.flatnonzero(kept_rows(arrays)).tolist()}
+    todo = [row for row in np.flatnonzero(arrays.state == State.PENDING).tolist() if row not in found]
+    todo = [row for row in todo if ids[row] in census.path_of]
+    usable = {number: s for number, s in enumerate(sources) if s.meta.fingerprint == store.meta.fingerprint}
+    moved = _moved(arrays, census, [ids[row] for row in todo])
+    if not todo or not (usable or moved):
+        return found
+    samples = census.samples([ids[row] for row in todo] if usable else sorted(moved))
+    wanted = {samples[ids[row]]: row for row in reversed(todo) if ids[row] in samples}
+    places: dict[bytes, Place] = {}
+    for number, source in reversed(usable.items()):
+        places |= _rows_with(source.arrays, source.state == State.DONE, wanted.keys(), number)
+    if moved:
+        gone = np.array([clip_id not in census.path_of for clip_id in ids], bool)
+        done = (arrays.state == State.DONE) | (kept_rows(arrays) & (arrays.n_frames > 0))
+        places |= _rows_with(arrays, gone & done, wanted.keys(), -1)
+    for row in todo:
+        if place := places.get(samples.get(ids[row], b"")):
+            found[row] = place
+    return found
+
+
+def _moved(arrays: ClipArrays, census: Census, new: Sequence[str]) -> set[str]:
+    """New clips whose file holds the bytes of one whose clips left the table: renamed or moved audio."""
+    gone = [row for row, clip_id in enumerate(arrays.clip_id.tolist()) if clip_id not in census.path_of]
+    files = {arrays.file_digest[row].tobytes() for row in gone} - {bytes(32)}
+    if not files or not new:
+        return set()
+    census.read_files(new)
+    return {clip_id for clip_id in new if census.digest_of(clip_id) in files}
+
+
+def _rows_with(arrays: ClipArrays, usable: np.ndarray, wanted: Set[bytes], source: int) -> dict[bytes, Place]:
+    rows = np.flatnonzero(usable).tolist()
+    digests = ((arrays.samples_digest[row].tobytes(), row) for row in rows)
+    return {digest: Place(source, row) for digest, row in digests if digest in wanted and any(digest)}
+
+
+def require_canaries(
+    stores: Sequence[RunStore],
+    sources: Sequence[StoreReader],
+    compute: Callable[[RunStore, Mapping[str, np.ndarray]], dict[str, np.ndarray]],
+    listener: Listener,
+) -> None:
+    """Recompute the canaries of every source that features are taken from.
+
+    Raises:
+        StoreError: the extractor gives other numbers here, or a source has no canaries.
+    """
+    for store in stores:
+        for number in sorted({place.source for place in store.places.values()} - {-1}):
+            source = sources[number]
+            stored = source.canaries()
+            if not stored:
+                raise StoreError(
+                    f"{source.path} has no canaries, so nothing shows that its numbers are those made here."
+                )
+            if text := compare_canaries(source.path, stored, compute(store, stored), store.card.tolerance):
+                listener(Warned(text))
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What features may be taken from: the audio as it is now, and the other stores."""
+
+    census: Census
+    sources: Sequence[StoreReader]
+
+
+class Copier:
+    """Fills jobs with the features that are there, read and verified in the driver."""
+
+    def __init__(self, stores: Sequence[RunStore], reuse: Reuse, listener: Listener) -> None:
+        self._stores = {store.meta.name: store for store in stores}
+        self._sources, self._census, self._listener = reuse.sources, reuse.census, listener
+        self._own: dict[str, StoreReader] = {}
+        self.n_copied: Counter[str] = Counter()
+
+    def __enter__(self) -> Copier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reader in self._own.values():
+            reader.close()
+
+    def fill(self, job: ShardJob) -> ShardJob:
+        """The job with all that could be copied; the rest of what was planned is computed."""
+        return replace(job, outputs=tuple(self._fill(job, output) for output in job.outputs))
+
+    def _fill(self, job: ShardJob, output: OutputJob) -> OutputJob:
+        if not output.planned:
+            return output
+        store = self._stores[output.target.name]
+        first = job.shard * output.target.shard_clips
+        parts = [self._take(store, first, row) for row in sorted(output.planned)]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
+            lost = len(parts) - len(found)
+            self._listener(Warned(f"{store.meta.name}: {lost} clips of shard {job.shard} are damaged; computed anew."))
+        self.n_copied[store.meta.name] += len(found)
+        return replace(output, planned=frozenset(row for row, *_ in found), copied=_stack(found, output))
+
+    def _take(
+        self, store: RunStore, first: int, row: int
+    ) -> tuple[int, np.ndarray, int, int, str, bytes, bytes] | None:
+        place = store.places[first + row]
+        reader = self._sources[place.source] if place.source >= 0 else self._reader(store)
+        arrays = store.arrays if place.source < 0 else reader.arrays
+        failure = str(arrays.failure[place.row])
+        state = int(arrays.state[place.row]) or int(state_before(failure))
+        n_frames = int(arrays.n_frames[place.row])
+        try:
+            features = reader.read(np.array([place.row]))[0]
+        except (StoreError, IndexError):
+            return None
+        found = digest_clip(str(arrays.clip_id[place.row]), state, failure, n_frames, features)
+        if found != arrays.clip_digest[place.row].tobytes():
+            return None
+        clip_id = str(store.arrays.clip_id[first + row])
+        file = self._census.digest_of(clip_id) if place.row != first + row or place.source >= 0 else None
+        own = arrays.file_digest[place.row].tobytes()
+        return row, features, n_frames, state, failure, file or own, arrays.samples_digest[place.row].tobytes()
+
+    def _reader(self, store: RunStore) -> StoreReader:
+        if store.meta.name not in self._own:
+            self._own[store.meta.name] = open_store(working_path(store.path))
+        return self._own[store.meta.name]
+
+
+def _stack(found: Sequence[tuple[int, np.ndarray, int, int, str, bytes, bytes]], output: OutputJob) -> Copied | None:
+    if not found:
+        return None
+    rows, features, n_frames, state, failure, files, samples = zip(*found, strict=True)
+    return Copied(
+        rows=np.array(rows),
+        features=np.stack(features).astype(np.dtype(output.target.dtype), copy=False),
+        n_frames=np.array(n_frames, np.int32),
+        state=np.array(state, np.uint8),
+        failure=tuple(failure),
+        file_digest=np.frombuffer(b"".join(files), np.uint8).reshape(-1, 32),
+        samples_digest=np.frombuffer(b"".join(samples), np.uint8).reshape(-1, 32),
+    )
