@@ -29,9 +29,10 @@ MAX_FILES = 1 << 22
 MAX_DEPTH = 6
 MAX_CANARIES = 64
 
-#: No codec that is read makes more of a byte: deflate 1032, Zstandard and Blosc of zeros far less
-#: for chunks of a size that is allowed here, and what is written here is not compressed at all.
-MOST_COMPRESSED = 20_000
+#: No codec that is read makes more of a byte: Zstandard can make 128 KiB of a block of four bytes,
+#: deflate 1032 bytes of one.  What is written here is not compressed at all.
+MOST_COMPRESSED = 1 << 15
+MOST_DEFLATED = 1032
 #: Beside the texts themselves: what a text costs in a list, and a kilobyte of reason for each clip.
 _TEXT_ALLOWANCE = 1 << 10
 
@@ -142,6 +143,8 @@ def check_tree(folder: Path) -> dict[str, int]:
                         sizes[top] = sizes.get(top, 0) + _plain_bytes(entry, folder, name)
         except FileNotFoundError:  # a draft of a store that is being written, renamed in the meantime
             continue
+        except NotADirectoryError:
+            raise StoreError(f"{folder} cannot be opened as a Zarr v3 store: it is no folder.") from None
         except OSError as error:
             raise StoreError(f"{place} cannot be listed: {error.strerror or error}.") from error
     return sizes

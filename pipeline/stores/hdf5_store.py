@@ -21,14 +21,15 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publishing
+from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json
+from pipeline.stores.hdf5_guard import read_texts, require_inflatable, require_numbers
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
-from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, StoreMeta, parse_meta
+from pipeline.stores.schema import ATTRIBUTES, CLIP_ARRAYS, DAMAGE, StoreMeta, parse_meta
 from pipeline.stores.seal import SEALED, append_seal
 from pipeline.stores.views import ChunkViews
 
 _TEXT = h5py.string_dtype("utf-8")
 _DIMENSIONS = ("clip", "frame", "channel")
-_MAX_ATTRIBUTE = 1 << 24
 _READ_BYTES = 1 << 25
 _CHECKSUM_BYTES = 4
 _CLIP_OVERHEAD_BYTES = 512
@@ -104,6 +105,10 @@ class Hdf5Reader(StoreReader):
         self.meta = parse_meta(_attributes(file, path), path)
         self.arrays = _read_small(file, path, self.meta.frames)
         features = _dataset(file, "features", path)
+        try:
+            require_numbers(features, path, "features")
+        except DAMAGE as error:
+            raise StoreError(f"{path}: features are damaged: {error}") from error
         if features.shape != self.shape or features.dtype != self.dtype:
             raise StoreError(f"{path}: features are not {self.dtype} {self.shape} as promised: damaged or forged.")
         self._chunk = features.chunks[0] if features.chunks else max(1, len(self))
@@ -114,6 +119,8 @@ class Hdf5Reader(StoreReader):
     def _open(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():
             try:
+                if not Path(self.path).is_file():
+                    raise StoreError(f"{self.path} cannot be opened as HDF5: it is no plain file.")
                 self._file = h5py.File(self.path, "r", locking=False)
             except DAMAGE as error:
                 raise StoreError(
@@ -136,7 +143,9 @@ class Hdf5Reader(StoreReader):
 
     def _read_rows(self, first: int, stop: int) -> np.ndarray:
         try:
-            return np.asarray(self._open()["features"][first:stop])
+            features = self._open()["features"]
+            require_inflatable(features, self.path, "features", first, stop)
+            return np.asarray(features[first:stop])
         except DAMAGE as error:
             raise StoreError(f"{self.path}: rows {first} to {stop - 1} are damaged: {error}") from error
 
@@ -164,12 +173,10 @@ class Hdf5Reader(StoreReader):
         folder = self._open().get("canary")
         if not isinstance(folder, h5py.Group):
             return {}
+        require_small(self.path, len(folder), 0)
         found = {name: _dataset(folder, name, self.path) for name in folder}
-        require_small(self.path, sum(int(dataset.nbytes) for dataset in found.values()))
-        try:
-            return {name: np.asarray(dataset[...]) for name, dataset in found.items()}
-        except DAMAGE as error:
-            raise StoreError(f"{self.path}: the canaries are damaged: {error}") from error
+        require_small(self.path, len(found), sum(int(dataset.nbytes or 0) for dataset in found.values()))
+        return {name: _numbers(dataset, self.path, f"canary/{name}") for name, dataset in found.items()}
 
     def close(self) -> None:
         """Close the file; a later read opens it again, without the map."""
@@ -196,8 +203,8 @@ def _attributes(file: h5py.File, where: str) -> dict[str, object]:
     found = {}
     try:
         for key, text in file.attrs.items():
-            if isinstance(text, str) and len(text) <= _MAX_ATTRIBUTE:
-                found[key] = json.loads(text)
+            if key in ATTRIBUTES and isinstance(text, str) and len(text) <= MAX_DOCUMENT_BYTES:
+                found[key] = load_json(text, f"{where}: attribute {key}")
     except DAMAGE as error:
         raise StoreError(f"{where}: the root attributes are damaged: {error}") from error
     return found
@@ -223,22 +230,19 @@ def _read_small(file: h5py.File, where: str, frames: int) -> ClipArrays:
     made: dict[str, np.ndarray] = {}
     for name, (shape, kind) in CLIP_ARRAYS.items():
         dataset = _dataset(file, name, where)
-        if len(dataset.shape) != 1 + len(shape) or dataset.shape[1:] != shape:
+        if dataset.ndim != 1 + len(shape) or dataset.shape[1:] != shape:
             raise StoreError(f"{where}: {name} has shape {dataset.shape}, expected (clips, {shape}).")
         require_plausible(where, len(dataset), dataset.id.get_storage_size())
-        try:
-            if kind is str:
-                made[name] = np.array([_text(value) for value in dataset[...].tolist()], object)
-            else:
-                made[name] = np.asarray(dataset[...]).astype(kind, copy=False)
-        except DAMAGE as error:
-            raise StoreError(f"{where}: {name} is damaged: {error}") from error
+        made[name] = read_texts(dataset, where, name) if kind is str else _numbers(dataset, where, name, np.dtype(kind))
     arrays = ClipArrays(**made)
     arrays.check(where, frames)
     return arrays
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, bytes) or len(value) > 4 * MAX_STRING:
-        raise TypeError("not a short text")
-    return value.decode("utf-8", "surrogateescape")
+def _numbers(dataset: h5py.Dataset, where: str, name: str, kind: np.dtype | None = None) -> np.ndarray:
+    try:
+        require_numbers(dataset, where, name, kind)
+        require_inflatable(dataset, where, name, 0, len(dataset) if dataset.ndim else 0)
+        return np.asarray(dataset[...]).astype(kind or dataset.dtype, copy=False)
+    except DAMAGE as error:
+        raise StoreError(f"{where}: {name} is damaged: {error}") from error

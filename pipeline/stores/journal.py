@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import StoreError
-from pipeline.stores.schema import DIGEST_BYTES, State
+from pipeline.stores.guard import MAX_JOURNAL_LINE_BYTES, open_regular
+from pipeline.stores.schema import DIGEST_BYTES, MAX_AXIS, State
 
 #: Beside the shards: zarr warns of foreign files in groups, never in the folder of an array.
 JOURNAL = "features/journal.jsonl"
@@ -94,7 +95,12 @@ def parse_line(line: str) -> ShardRecord:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(f"a line of the journal is damaged ({error})") from error
     lengths = {len(record.n_frames), len(state), *(len(digest) for digest in digests.values())}
-    whole = len(lengths) == 1 and record.first_row >= 0 and _SHA256.fullmatch(record.sha256)
+    whole = (
+        len(lengths) == 1
+        and record.first_row >= 0
+        and 0 <= record.shard < MAX_AXIS
+        and _SHA256.fullmatch(record.sha256)
+    )
     if not whole or not np.isin(state, [State.DONE, State.FAILED]).all():
         raise StoreError("a line of the journal contradicts itself")
     return record
@@ -136,12 +142,18 @@ class Journal:
 
 
 def read_journal(folder: Path) -> Iterator[ShardRecord]:
-    """The complete lines in order; the torn rest, and anything after a damaged line, is left out."""
+    """The complete lines in order; the torn rest, and anything after a damaged line, is left out.
+
+    Raises:
+        StoreError: the journal is no plain file.
+    """
     path = folder / JOURNAL
-    if not path.exists():
+    try:
+        opened = open_regular(path)
+    except FileNotFoundError:
         return
-    with path.open("rb") as handle:
-        for line in handle:
+    with opened as handle:
+        while line := handle.readline(MAX_JOURNAL_LINE_BYTES):
             if not line.endswith(b"\n"):
                 return
             try:

@@ -18,7 +18,8 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.errors import StoreBusyError
+from pipeline.errors import StoreBusyError, StoreError
+from pipeline.stores.guard import MAX_LEASE_BYTES, load_json, read_file
 
 LEASE = "features/lease.json"
 HEARTBEAT_S = 5.0
@@ -29,6 +30,7 @@ class Lease:
     """Context manager that holds a store for writing.
 
     Raises:
+        StoreError: the folder of the lease is a link.
         StoreBusyError: a living writer holds it; says who, since when, and what to do.
     """
 
@@ -39,6 +41,8 @@ class Lease:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Lease:
+        if self.path.parent.is_symlink():
+            raise StoreError(f"{self.path.parent} is a link: a store's folders are not written through links.")
         for _ in range(3):
             if self._claim():
                 self._thread = threading.Thread(target=self._beat, daemon=True, name="store-lease")
@@ -122,8 +126,8 @@ class Lease:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
+        value = load_json(read_file(path, MAX_LEASE_BYTES), str(path))
+    except (OSError, StoreError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -138,7 +142,7 @@ def _machine() -> str:
 
 
 def _alive(process: object) -> bool:
-    if not isinstance(process, int) or process <= 0:
+    if not isinstance(process, int) or not 0 < process < 1 << 31:
         return False
     try:
         os.kill(process, 0)

@@ -9,6 +9,7 @@ from pipeline.stores.hdf5_store import Hdf5Reader
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import HDF5_SUFFIXES
 from pipeline.stores.zarr_reader import ZarrReader
+from pipeline.texts import shown
 
 
 def open_store(path: str | Path) -> StoreReader:
@@ -18,8 +19,8 @@ def open_store(path: str | Path) -> StoreReader:
         StoreError: nothing there, not a store, damaged, or of a newer format.
     """
     text = str(path)
-    if "://" not in text and not Path(text).exists():
-        raise StoreError(f"There is no store at {text}.")
+    if "://" not in text and not _exists(text):
+        raise StoreError(f"There is no store at {shown(text, 4096)[1:-1]}.")
     if text.endswith(HDF5_SUFFIXES):
         if "://" in text:
             raise StoreError(
@@ -27,3 +28,10 @@ def open_store(path: str | Path) -> StoreReader:
             )
         return Hdf5Reader(text)
     return ZarrReader(text)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name too long, a NUL
+        return False

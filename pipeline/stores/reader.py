@@ -10,6 +10,7 @@ from types import TracebackType
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.stores.guard import MAX_CANARIES
 from pipeline.stores.schema import CLIP_ARRAYS, MAX_CANARY_BYTES, MAX_CLIPS, MAX_STRING, State, StoreMeta
 
 _MOST_COMPRESSED = 1000
@@ -55,8 +56,8 @@ class ClipArrays:
                 raise StoreError(f"{where}: {name} has shape {getattr(self, name).shape}, expected {(n, *shape)}.")
         if len(set(self.clip_id.tolist())) != n:
             raise StoreError(f"{where}: some clip_id stand twice; ids must be unique.")
-        if any(len(text) > MAX_STRING for name in ("clip_id", "failure") for text in getattr(self, name).tolist()):
-            raise StoreError(f"{where}: a clip_id or failure text is longer than {MAX_STRING} characters.")
+        for name in ("clip_id", "failure"):
+            _check_texts(getattr(self, name).tolist(), where, name)
         if not np.isin(self.state, list(State)).all():
             raise StoreError(f"{where}: a clip has a state other than 0, 1 or 2.")
         if n and (self.n_frames.min() < 0 or self.n_frames.max() > frames):
@@ -173,11 +174,29 @@ def require_plausible(where: str, n_clips: int, id_bytes: int | None) -> None:
         raise StoreError(f"{where} claims {n_clips:,} clips, but holds ids for at most {most:,}: damaged or forged.")
 
 
-def require_small(where: str, n_bytes: int) -> None:
+def require_small(where: str, n_arrays: int, n_bytes: int) -> None:
     """Refuse canaries that are not small.
 
     Raises:
-        StoreError: they would take more memory than allowed.
+        StoreError: they are many, or would take more memory than allowed.
     """
-    if n_bytes > MAX_CANARY_BYTES:
-        raise StoreError(f"{where}: canaries of {n_bytes:,} bytes, at most {MAX_CANARY_BYTES:,} are read: forged.")
+    if n_bytes > MAX_CANARY_BYTES or n_arrays > MAX_CANARIES:
+        raise StoreError(
+            f"{where}: {n_arrays:,} canaries of {n_bytes:,} bytes; at most {MAX_CANARIES} of {MAX_CANARY_BYTES:,} "
+            "bytes are read: forged."
+        )
+
+
+def _check_texts(texts: list[str], where: str, name: str) -> None:
+    """Valid Unicode without NUL, none too long; an id is not empty."""
+    if any(len(text) > MAX_STRING for text in texts):
+        raise StoreError(f"{where}: a clip_id or failure text is longer than {MAX_STRING} characters.")
+    together = "\0".join(texts)
+    try:
+        together.encode()
+    except UnicodeEncodeError:
+        raise StoreError(f"{where}: a {name} is not valid UTF-8: damaged or forged.") from None
+    if texts and together.count("\0") != len(texts) - 1:
+        raise StoreError(f"{where}: a {name} holds a NUL: damaged or forged.")
+    if name == "clip_id" and not all(texts):
+        raise StoreError(f"{where}: a clip_id is empty: damaged or forged.")

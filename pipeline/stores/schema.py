@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.texts import shown
 
 FORMAT = "east-store"
 FORMAT_VERSION = 1
@@ -25,6 +26,7 @@ DIGEST_BYTES = 32
 MAX_AXIS = 1 << 40
 MAX_CLIP_BYTES = 1 << 32
 MAX_STRING = 1 << 16
+MAX_SHARD_NUMBERS = 1 << 30
 MAX_CLIPS = 1 << 27
 MAX_CANARY_BYTES = 1 << 28
 RESAMPLER = "soxr-HQ"
@@ -122,7 +124,9 @@ def parse_meta(attributes: Mapping[str, Any], where: str) -> StoreMeta:
     if attributes.get("format") != FORMAT:
         raise StoreError(f"{where} is not a feature store: its root attributes have no format {FORMAT!r}.")
     version = attributes.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if type(version) is not int or version < 1:
+        raise StoreError(f"{where} has format version {shown(version)}, which is none: damaged or forged.")
+    if version > FORMAT_VERSION:
         raise StoreError(
             f"{where} has format version {version}; this program reads up to {FORMAT_VERSION}. "
             "It was written by a newer release: upgrade east-music."
@@ -142,23 +146,52 @@ def _check_types(values: Mapping[str, Any], where: str) -> None:
     for name in ("rate_hz", "frames", "channels", "chunk_clips", "shard_clips"):
         value = values[name]
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MAX_AXIS:
-            raise StoreError(f"{where}: {name} is {value!r}, not a sensible positive number.")
+            raise StoreError(f"{where}: {name} is {shown(value)}, not a sensible positive number.")
     for name in ("hop_s", "window_s", "offset_s", "clip_s"):
-        if not isinstance(values[name], int | float) or not abs(values[name]) < 1e9:
-            raise StoreError(f"{where}: {name} is {values[name]!r}, not a number of seconds.")
-    for name in ("extractor", "output", "mode", "fingerprint"):
-        if not isinstance(values[name], str) or len(values[name]) > MAX_STRING:
-            raise StoreError(f"{where}: {name} is not a short text.")
+        value = values[name]
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e9:
+            raise StoreError(f"{where}: {name} is {shown(value)}, not a number of seconds.")
+        if value < 0 and name != "offset_s":
+            raise StoreError(f"{where}: {name} is {shown(value)}, below zero.")
     if values["dtype"] not in ("float16", "float32"):
-        raise StoreError(f"{where}: features of type {values['dtype']!r}; only float16 and float32 are read.")
+        raise StoreError(f"{where}: features of type {shown(values['dtype'])}; only float16 and float32 are read.")
     if values["frames"] * values["channels"] * 4 > MAX_CLIP_BYTES:
         raise StoreError(f"{where}: one clip of {values['frames']} x {values['channels']} is beyond 4 GiB.")
+    if values["shard_clips"] > 1 and values["shard_clips"] * values["frames"] * values["channels"] > MAX_SHARD_NUMBERS:
+        raise StoreError(f"{where}: a shard of {values['shard_clips']} clips would be beyond 4 GiB.")
     if values["shard_clips"] % values["chunk_clips"]:
         raise StoreError(f"{where}: shards of {values['shard_clips']} clips hold no whole number of chunks.")
-    for name in ("card", "preflight", "derived"):
+    _check_contents(values, where)
+
+
+def _check_contents(values: Mapping[str, Any], where: str) -> None:
+    for name in ("extractor", "output", "mode", "fingerprint", "uuid", "manifest_digest", "content_digest"):
+        _check_text(values.get(name, ""), name, where)
+    if not isinstance(values.get("complete", False), bool):
+        raise StoreError(f"{where}: complete is {shown(values['complete'])}, neither true nor false.")
+    _check_items(values["weights_sha256"], "weights_sha256", str, where)
+    _check_items(values.get("runs", []), "runs", dict, where)
+    for name in ("card", "dataset", "preflight", "derived"):
         if not isinstance(values.get(name, {}), Mapping):
             raise StoreError(f"{where}: {name} is not a table.")
+    if not isinstance(values["card"].get("parameters", {}), Mapping):
+        raise StoreError(f"{where}: the parameters of the card are not a table.")
 
+
+def _check_text(value: object, name: str, where: str) -> None:
+    """A text that may be printed and compared: short, on one line, no way out of a folder."""
+    if not isinstance(value, str) or len(value) > MAX_STRING:
+        raise StoreError(f"{where}: {name} is not a short text.")
+    if not value.isprintable() or value.startswith("/") or ".." in value.split("/"):
+        raise StoreError(f"{where}: {name} is {shown(value)}, not a plain name: damaged or forged.")
+
+
+def _check_items(value: object, name: str, kind: type, where: str) -> None:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+        raise StoreError(f"{where}: {name} is not a list of {'tables' if kind is dict else 'texts'}.")
+
+
+ATTRIBUTES = ("format", "format_version", *(f.name for f in dataclasses.fields(StoreMeta)))
 
 #: The fields a fingerprint covers: all that changes the numbers, nothing that does not.
 FINGERPRINT_FIELDS = (

@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.files import publishing
+from pipeline.stores.guard import open_regular
 from pipeline.stores.views import zeros
 
 _ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -99,7 +100,7 @@ class MappedShard:
         return np.frombuffer(self._map, self.dtype, count=n, offset=start).reshape(self.chunk_shape)
 
     def _open(self) -> mmap.mmap:
-        with self.path.open("rb") as handle:
+        with open_regular(self.path) as handle:
             size = handle.seek(0, 2)
             if size < self._chunks * 16 + _CRC_BYTES:
                 raise StoreError(f"{self.path.name} has {size} bytes, too few for a shard: damaged or cut short.")
@@ -112,12 +113,19 @@ class MappedShard:
             raise StoreError(f"{self.path.name}: the checksum of the shard's index is wrong: the file is damaged.")
         index = np.frombuffer(tail[:n], "<u8").reshape(self._chunks, 2)
         limit = len(self._map) - n - _CRC_BYTES
-        for number, (offset, length) in enumerate(index):
-            if offset == _ABSENT:
-                continue
-            if length != self._content_bytes + _CRC_BYTES or offset + length > limit:
-                raise StoreError(f"{self.path.name}: chunk {number} lies outside the shard: damaged or forged.")
+        self._check_index(index, limit)
         return np.ascontiguousarray(index[:, 0])
+
+    def _check_index(self, index: np.ndarray, limit: int) -> None:
+        """Every chunk that is there lies within the shard, has its length, and shares no byte with another."""
+        length = self._content_bytes + _CRC_BYTES
+        there = index[:, 0] != _ABSENT
+        bad = there & ((index[:, 1] != length) | (index[:, 0] > np.uint64(max(0, limit - length))) | (length > limit))
+        if bad.any():
+            number = int(np.flatnonzero(bad)[0])
+            raise StoreError(f"{self.path.name}: chunk {number} lies outside the shard: damaged or forged.")
+        if (np.diff(np.sort(index[there, 0])) < np.uint64(length)).any():
+            raise StoreError(f"{self.path.name}: two chunks share bytes of the shard: damaged or forged.")
 
     def _verify(self, number: int) -> None:
         start = int(self._offsets[number])

@@ -7,9 +7,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from pipeline.errors import StoreError
 from pipeline.files import sha256_of
+from pipeline.stores.guard import MAX_SUMS_BYTES, read_file
 from pipeline.stores.journal import JOURNAL
 from pipeline.stores.lease import LEASE
+from pipeline.texts import shown
 
 SUMS = "features/SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
@@ -38,8 +41,20 @@ def collect_sums(folder: Path, *, known: Mapping[str, str], root: bytes) -> byte
 
 
 def read(folder: Path) -> dict[str, str]:
-    """Digest by path; empty where there is no list."""
+    """Digest by path inside the store; empty where there is no list.
+
+    Raises:
+        StoreError: it is no text, too large, or names a file that lies elsewhere.
+    """
     path = folder / SUMS
-    if not path.exists():
+    try:
+        text = read_file(path, MAX_SUMS_BYTES).decode()
+    except FileNotFoundError:
         return {}
-    return {name: digest for digest, name in _LINE.findall(path.read_text("utf-8"))}
+    except UnicodeDecodeError:
+        raise StoreError(f"{path} is not UTF-8: damaged or forged.") from None
+    found = {name: digest for digest, name in _LINE.findall(text)}
+    for name in found:
+        if name.startswith("/") or "\\" in name or not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
+            raise StoreError(f"{path} lists {shown(name)}, which is no file inside the store: damaged or forged.")
+    return found

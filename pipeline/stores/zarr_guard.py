@@ -145,11 +145,11 @@ def check_array(document: dict[str, Any], where: str) -> int:
     return 2 * math.prod(chunk) * item + 64 * n_inner + _SLACK_BYTES
 
 
-def _axes(value: object, where: str, name: str, *, least: int = 1) -> tuple[int, ...]:
+def _axes(value: Any, where: str, name: str, *, least: int = 1) -> tuple[int, ...]:
     fits = isinstance(value, list) and len(value) <= _MOST_AXES
-    if not fits or not all(type(n) is int and least <= n < MAX_AXIS for n in value):  # type: ignore[union-attr, attr-defined]
+    if not fits or not all(type(n) is int and least <= n < MAX_AXIS for n in value):
         raise StoreError(f"{where}: {name} is {_listed(value)}, not a list of sensible whole numbers.")
-    return tuple(value)  # type: ignore[arg-type]
+    return tuple(value)
 
 
 def _listed(value: object) -> str:
@@ -169,7 +169,7 @@ def _check_codecs(value: object, where: str, kind: str, chunk: tuple[int, ...], 
     """Known codecs, at most one that compresses; gives the shape that is decoded at once."""
     if not isinstance(value, list) or not 0 < len(value) <= _MOST_CODECS:
         raise StoreError(f"{where}: codecs are {shown(value)}, not a short list.")
-    names = [item.get("name") if isinstance(item, dict) else item for item in value]
+    names = _names(value)
     for name in names:
         if not isinstance(name, str) or name not in _COMPRESSORS | _SERIALIZERS | _OTHERS:
             raise StoreError(f"{where}: the codec {shown(name)} is not read; write the array with another.")
@@ -195,17 +195,21 @@ def _check_codecs(value: object, where: str, kind: str, chunk: tuple[int, ...], 
     return inner
 
 
+def _names(codecs: object) -> list[Any]:
+    items = codecs if isinstance(codecs, list) else []
+    return [item.get("name") if isinstance(item, dict) else item for item in items]
+
+
 def bounded(array: zarr.Array[Any]) -> zarr.Array[Any]:
     """The same array with codecs that refuse to decode more than a chunk can hold."""
-    metadata = array.metadata
-    codecs = tuple(map(_bounded_codec, metadata.codecs))  # type: ignore[union-attr]
-    changed = dataclasses.replace(metadata, codecs=codecs)  # type: ignore[type-var, arg-type]
-    return zarr.Array(zarr.AsyncArray(metadata=changed, store_path=array.store_path))  # type: ignore[arg-type]
+    metadata: Any = array.metadata
+    changed = dataclasses.replace(metadata, codecs=tuple(map(_bounded_codec, metadata.codecs)))
+    return zarr.Array(zarr.AsyncArray(metadata=changed, store_path=array.store_path))
 
 
 def _bounded_codec(codec: Codec) -> Codec:
     if isinstance(codec, ShardingCodec):
-        return dataclasses.replace(codec, codecs=tuple(map(_bounded_codec, codec.codecs)))  # type: ignore[arg-type]
+        return dataclasses.replace(codec, codecs=tuple(map(_bounded_codec, codec.codecs)))
     if isinstance(codec, GzipCodec):
         return _Gzip(level=codec.level)
     if isinstance(codec, ZstdCodec):
@@ -260,17 +264,32 @@ class _Texts(VLenUTF8Codec):
         return super()._decode_sync(chunk_bytes, chunk_spec)
 
 
-def zstd_bytes(frame: bytes) -> int | None:
-    """What a Zstandard frame says it decodes to; None where it does not say, or is none.
+#: Zarr asks for the codec of texts by the name of its class.
+_Texts.__name__ = VLenUTF8Codec.__name__
 
-    Source: RFC 8878, section 3.1.1.1.
+
+def zstd_bytes(frame: bytes) -> int | None:
+    """What one Zstandard frame says it decodes to; None where it does not say, is none, or is not the only one.
+
+    Source: RFC 8878, section 3.1.1.
     """
-    if len(frame) < 18 - 8 or frame[:4] != b"\x28\xb5\x2f\xfd":
+    if len(frame) < 9 or frame[:4] != b"\x28\xb5\x2f\xfd":
         return None
     descriptor = frame[4]
     single, size_flag = bool(descriptor & 0x20), descriptor >> 6
     at = 5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
     width = (1 if single else 0, 2, 4, 8)[size_flag]
-    if not width or len(frame) < at + width:
+    end = _end_of_blocks(frame, at + width) + (4 if descriptor & 4 else 0)
+    if not width or end != len(frame):
         return None
     return int.from_bytes(frame[at : at + width], "little") + (256 if width == 2 else 0)
+
+
+def _end_of_blocks(frame: bytes, at: int) -> int:
+    """Where the blocks of a Zstandard frame end, which start at ``at``."""
+    last = False
+    while not last and at + 3 <= len(frame):
+        header = int.from_bytes(frame[at : at + 3], "little")
+        last = bool(header & 1)
+        at += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
+    return at if last else -1

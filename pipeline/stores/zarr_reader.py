@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import numpy as np
 import zarr
 
 from pipeline.errors import StoreError
+from pipeline.stores.guard import MAX_DOCUMENT_BYTES, MOST_COMPRESSED, TextBudget, check_tree, read_file, require_backed
 from pipeline.stores.journal import read_journal
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.remote import RemoteFiles
-from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, StoreMeta, parse_meta
+from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, State, StoreMeta, parse_meta
 from pipeline.stores.shards import MappedShard, shard_key
 from pipeline.stores.views import ChunkViews, zeros
+from pipeline.stores.zarr_guard import bounded, guarded
 from pipeline.stores.zarr_store import CANARY, FEATURES, find_array
 
 #: A map holds a file descriptor; a process may have a thousand, and reads several stores.
@@ -30,29 +33,33 @@ def open_group(path: str) -> tuple[zarr.Group, StoreMeta]:
         StoreError: there is no store there, or it is not ours.
     """
     try:
-        group = zarr.open_group(path, mode="r", zarr_format=3, use_consolidated=False)
+        group = zarr.open_group(guarded(path), mode="r", zarr_format=3, use_consolidated=False)
     except DAMAGE as error:
         raise StoreError(f"{path} cannot be opened as a Zarr v3 store: {error}") from error
     return group, parse_meta(group.attrs.asdict(), path)
 
 
-def read_small_arrays(group: zarr.Group, where: str, meta: StoreMeta) -> ClipArrays:
+def read_small_arrays(group: zarr.Group, where: str, meta: StoreMeta, stored: Mapping[str, int] | None) -> ClipArrays:
     """The small arrays as they are in the store, under what the journal says; checked.
 
     While a store grows, ``clip_id`` is the last to do so; the others may be longer until then.
+
+    Args:
+        stored: bytes by array, where they are known.
     """
-    arrays = {name: find_array(group, name, where) for name in CLIP_ARRAYS}
+    arrays = {name: bounded(find_array(group, name, where)) for name in CLIP_ARRAYS}
     n = arrays["clip_id"].shape[0] if arrays["clip_id"].ndim else 0
-    require_plausible(where, n, _bytes_below(where, "clip_id"))
+    require_plausible(where, n, stored.get("clip_id", 0) if stored is not None else None)
     made: dict[str, np.ndarray] = {}
     for name, (shape, kind) in CLIP_ARRAYS.items():
         array = arrays[name]
         usable = array.ndim == 1 + len(shape) and array.shape[1:] == shape
         if not usable or (array.shape[0] != n and (meta.complete or array.shape[0] < n)):
             raise StoreError(f"{where}: {name} has shape {array.shape}, expected {(n, *shape)}.")
+        if kind is not str and array.dtype != np.dtype(kind):
+            raise StoreError(f"{where}: {name} is of type {array.dtype}, expected {np.dtype(kind)}.")
         try:
-            value = np.asarray(array[:n])
-            made[name] = value.astype(object) if kind is str else value.astype(kind, copy=False)
+            made[name] = _texts(array, n, where, name) if kind is str else np.asarray(array[:n])
         except DAMAGE as error:
             raise StoreError(f"{where}: {name} is damaged: {error}") from error
     found = ClipArrays(**made)
@@ -71,9 +78,17 @@ def overlay_journal(path: Path, arrays: ClipArrays) -> None:
                     getattr(arrays, name)[record.rows] = getattr(record, name)
 
 
-def _bytes_below(where: str, name: str) -> int | None:
-    folder = Path(where) / name
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else None
+def _texts(array: zarr.Array[Any], n: int, where: str, name: str) -> np.ndarray:
+    """Texts chunk by chunk, so that a forged array ends early; [n] objects."""
+    if array.dtype.kind not in "OT":
+        raise StoreError(f"{where}: {name} is of type {array.dtype}, expected texts.")
+    made, step = np.empty(n, object), array.chunks[0]
+    budget = TextBudget(where, name, n, unique=name == "clip_id")
+    for first in range(0, n, step):
+        part = np.asarray(array[first : min(first + step, n)]).astype(object)
+        budget.add(part.tolist())
+        made[first : first + len(part)] = part
+    return made
 
 
 class ZarrReader(StoreReader):
@@ -83,14 +98,18 @@ class ZarrReader(StoreReader):
 
     def __init__(self, path: str) -> None:
         self.path = path
+        stored = check_tree(Path(path)) if "://" not in path else None
         group, self.meta = open_group(path)
-        self.arrays = read_small_arrays(group, path, self.meta)
-        self._features = find_array(group, FEATURES, path)
+        self.arrays = read_small_arrays(group, path, self.meta, stored)
+        self._features = bounded(find_array(group, FEATURES, path))
         self._check_features()
         self._group = group
         self._remote = RemoteFiles(path, self.meta) if "://" in path and self.meta.complete else None
         document = self._file("zarr.json")
         self._mapped = document is not None and _is_plain(document, self.meta)
+        if stored is not None:
+            ratio = 1 if self._mapped else MOST_COMPRESSED
+            require_backed(path, FEATURES, self._done_bytes(), stored.get(FEATURES, 0), ratio)
         self._maps: dict[int, MappedShard] = {}
         self._verified: dict[int, np.ndarray] = {}
         self._views = ChunkViews(-(-len(self) // self.meta.chunk_clips), self.meta.chunk_clips, self._load)
@@ -104,6 +123,9 @@ class ZarrReader(StoreReader):
                 f"{self.path}: features are {found.dtype} {found.shape}, the attributes promise "
                 f"{self.dtype} {promised}: damaged or forged."
             )
+
+    def _done_bytes(self) -> int:
+        return int((self.state == State.DONE).sum()) * self.meta.clip_bytes
 
     def _file(self, name: str) -> Path | None:
         """A file beside the shards, local or fetched; None where there is none."""
@@ -159,8 +181,8 @@ class ZarrReader(StoreReader):
         try:
             folder = self._group.get(CANARY)
             arrays = dict(folder.arrays()) if isinstance(folder, zarr.Group) else {}
-            require_small(self.path, sum(array.nbytes for array in arrays.values()))
-            return {name: np.asarray(array[...]) for name, array in sorted(arrays.items())}
+            require_small(self.path, len(arrays), sum(array.nbytes for array in arrays.values()))
+            return {name: np.asarray(bounded(array)[...]) for name, array in sorted(arrays.items())}
         except DAMAGE as error:
             raise StoreError(f"{self.path}: the canaries are damaged: {error}") from error
 
@@ -179,7 +201,7 @@ def _is_plain(document: Path, meta: StoreMeta) -> bool:
         "index_location": "end",
     }
     try:
-        value = json.loads(document.read_text("utf-8"))
+        value = json.loads(read_file(document, MAX_DOCUMENT_BYTES))
         (codec,) = value["codecs"]
         found = {"index_location": "end"} | codec["configuration"]
         return bool(
@@ -188,7 +210,7 @@ def _is_plain(document: Path, meta: StoreMeta) -> bool:
             and codec["name"] == "sharding_indexed"
             and {key: _bare(found[key]) for key in inner} == inner
         )
-    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError):
         return False
 
 

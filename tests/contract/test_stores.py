@@ -265,7 +265,7 @@ def test_missing_attribute_is_named(written: Path) -> None:
         ("channels", True, "channels is True"),
         ("dtype", "object", "only float16 and float32"),
         ("dtype", "float32", "promise"),
-        ("clip_s", float("inf"), "clip_s is inf"),
+        ("clip_s", float("inf"), "clip_s is inf|Infinity is no number"),
         ("shard_clips", 18, "no whole number of chunks"),
         ("extractor", 3, "extractor is not a short text"),
         ("card", [1], "card is not a table"),
@@ -285,7 +285,7 @@ def test_forged_clip_count_is_refused_before_it_is_allocated(tmp_path: Path) -> 
         value = json.loads(document.read_text())
         value["shape"][0] = 1 << 40
         document.write_text(json.dumps(value))
-    with pytest.raises(StoreError, match="claims 1,099,511,627,776 clips"):
+    with pytest.raises(StoreError, match="claims 1,099,511,627,776 clips|1099511627776.*sensible"):
         open_store(tmp_path / "s.zarr")
 
 
