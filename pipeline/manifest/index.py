@@ -40,7 +40,7 @@ class Stamp:
 
 
 class AudioIndex:
-    """The index of one dataset. Use as a context manager; made when it is not there.
+    """The index of one dataset. Use as a context manager.
 
     One that cannot be opened or written (damaged, read-only, locked by a network disk that knows no
     locks), or that has no path, is done without: facts are then kept in memory for this run only.
@@ -48,7 +48,8 @@ class AudioIndex:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._base = _open(path)
+        self._base = _open(path if path is not None and path.exists() else None)
+        self._to_be_made = path is not None and not path.exists()
 
     def __enter__(self) -> AudioIndex:
         return self
@@ -76,7 +77,10 @@ class AudioIndex:
     def remember(
         self, files: Sequence[tuple[str, Stamp, bytes]], segments: Sequence[tuple[Segment, bytes]] = ()
     ) -> None:
-        """Take down what was read."""
+        """Take down what was read; the first facts make the file."""
+        if self._to_be_made:
+            self._base.close()
+            self._base, self._to_be_made = _open(self.path), False
         with contextlib.suppress(sqlite3.Error), self._base:
             self._base.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
