@@ -1,7 +1,106 @@
-"""``east store merge``, ``subset``, ``convert``, ``pool``: stores from stores."""
+"""``east store merge``, ``subset``, ``convert``: stores from stores."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from pipeline.commands.console import listening, show
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True)
+@click.option(
+    "--duplicates",
+    type=click.Choice(["refuse", "same"]),
+    default="refuse",
+    show_default=True,
+    help="Clips in several stores; same: take each once where they are equal to the bit.",
+)
+def merge(out: Path, sources: tuple[str, ...], duplicates: str) -> None:
+    """Write the clips of several stores into one: OUT, then the SOURCES.
+
+    Reads finished stores of one extractor with the same settings (.zarr folders, .h5 files, URLs)
+    that hold different clips, such as those extracted on several machines. Writes OUT (.zarr or
+    .h5). May be interrupted: the same command goes on from there.
+
+    \b
+    Example:
+      east store merge all.zarr machine-a.zarr machine-b.zarr
+    """
+    from pipeline.stores.making.merge import merge_stores
+
+    with listening() as listener:
+        meta = merge_stores(out, sources, same=duplicates == "same", listener=listener)
+    show(f"store: {out}\ncontent digest: {meta.content_digest}")
+
+
+@click.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--data", help="Clip table or name of a dataset whose clips are taken.")
+@click.option("--split", multiple=True, help="Only clips of this split of the table; repeatable.")
+@click.option("--label", multiple=True, help="Only clips with this label in the table; repeatable: any of them.")
+@click.option(
+    "--ids", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Text file with one clip id per line."
+)
+@click.option("--allow-missing", is_flag=True, help="Take what is there of the clips that are asked for.")
+def subset(
+    source: str,
+    out: Path,
+    *,
+    data: str | None,
+    split: tuple[str, ...],
+    label: tuple[str, ...],
+    ids: Path | None,
+    allow_missing: bool,
+) -> None:
+    """Write some clips of the store SOURCE as the store OUT.
+
+    Reads a finished store and a clip table (--data, with --split and --label) or a list of ids
+    (--ids). Writes OUT (.zarr or .h5) in the order of the source. May be interrupted: the same
+    command goes on from there.
+
+    \b
+    Example:
+      east store subset pools.zarr test.zarr --data chorales --split test
+    """
+    if (data is None) == (ids is None) or (ids is not None and (split or label)):
+        raise click.UsageError("Name the clips by --data (with --split, --label), or by --ids.")
+    from pipeline.datasets.resolve import load
+    from pipeline.stores.making.subset import choose_ids, subset_store
+
+    wanted = choose_ids(load(data)[0], split, label) if data else (ids or out).read_text("utf-8").splitlines()
+    with listening() as listener:
+        meta = subset_store(source, out, wanted, allow_missing=allow_missing, listener=listener)
+    show(f"store: {out}\ncontent digest: {meta.content_digest}")
+
+
+@click.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Stored type.  [default: as it is]")
+@click.option("--chunk-clips", type=click.IntRange(1), help="Clips that one random read touches.")
+@click.option("--shard-clips", type=click.IntRange(1), help="Clips per shard, a multiple of those per chunk.")
+def convert(source: str, out: Path, **options: object) -> None:
+    """Write the store SOURCE anew as OUT: another format, type or chunking.
+
+    Reads a finished store. Writes OUT (a .zarr folder or an .h5 file, by its suffix). Values are
+    equal to the bit unless --dtype is smaller; the largest error is then printed and recorded. May
+    be interrupted: the same command goes on from there.
+
+    \b
+    Example:
+      east store convert pools.zarr pools.h5
+      east store convert pools.zarr small.zarr --dtype float16
+    """
+    from pipeline.stores.making.convert import convert_store
+
+    with listening() as listener:
+        meta, error = convert_store(source, out, listener=listener, **options)  # type: ignore[arg-type]
+    show(f"{error.text()}\nstore: {out}\ncontent digest: {meta.content_digest}")
+
+
+COMMANDS: tuple[click.Command, ...] = (merge, subset, convert)

@@ -285,7 +285,7 @@ def test_forged_clip_count_is_refused_before_it_is_allocated(tmp_path: Path) -> 
         value = json.loads(document.read_text())
         value["shape"][0] = 1 << 40
         document.write_text(json.dumps(value))
-    with pytest.raises(StoreError, match="claims 1,099,511,627,776 clips|1099511627776.*sensible"):
+    with pytest.raises(StoreError, match=r"claims 1,099,511,627,776 clips|1099511627776.*sensible"):
         open_store(tmp_path / "s.zarr")
 
 
