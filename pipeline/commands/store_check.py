@@ -1,7 +1,44 @@
-"""``east store verify`` and ``diff``: whether a store is what it says, and what two stores differ in."""
+"""``east store verify``: whether a store is what it says."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-COMMANDS: tuple[click.Command, ...] = ()
+from pipeline.commands.console import listening, show
+
+
+@click.command()
+@click.argument("path")
+@click.option("--repair", is_flag=True, help="Mark damaged clips of a Zarr store as pending, for east extract to redo.")
+@click.option(
+    "--audio",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the audio: compare its files with the digests in the store.",
+)
+@click.option("--data", help="Clip table that says where clips lie below --audio.  [default: ids are paths]")
+@click.option("--no-canaries", is_flag=True, help="Do not compute the canaries again.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, with every clip.")
+def verify(path: str, *, as_json: bool, no_canaries: bool, **options: object) -> None:
+    """Check every byte of the store at PATH (a .zarr folder, an .h5 file, or a URL).
+
+    Reads everything: checksums of all chunks, digests of all files and clips, the content digest,
+    the schema; and computes the canaries again where the teacher's weights are here. Names the
+    clips behind damaged chunks and the files behind other damage; the exit status is then 1.
+    Writes nothing without --repair.
+
+    \b
+    Example:
+      east store verify data/chorales/stores/musicnn/pools.zarr
+      east store verify pools.zarr --audio ~/music
+    """
+    from pipeline.extraction.checking import verify_from_options
+
+    with listening() as listener:
+        report = verify_from_options(path, canaries=not no_canaries, listener=listener, **options)  # type: ignore[arg-type]
+    show(report.as_json() if as_json else report.text())
+    report.require()
+
+
+COMMANDS: tuple[click.Command, ...] = (verify,)

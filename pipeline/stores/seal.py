@@ -17,7 +17,7 @@ import google_crc32c
 from pipeline.files import sha256_of
 
 SEALED = "sealed"
-SEAL_BYTES = 128
+SEAL_BYTES = 144
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _LINE = re.compile(rb"east-store seal 1 sha256 ([0-9a-f]{64}) of ([0-9]{20}) bytes, ([0-9a-f]{8}) *\n")
 

@@ -1,0 +1,58 @@
+"""``east store verify`` with what only stage one knows: extractors for canaries, tables for audio."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import registry, weights
+from pipeline.datasets.resolve import load
+from pipeline.errors import EastError, StoreError
+from pipeline.events import Listener
+from pipeline.extraction.canaries import compare_canaries, compute_canaries
+from pipeline.extraction.jobs import ExtractorSpec
+from pipeline.stores.checking.audio_files import AudioPlaces
+from pipeline.stores.checking.repair import repair_store
+from pipeline.stores.checking.report import VerifyReport
+from pipeline.stores.checking.verify import CanaryResult, VerifyOptions, verify_store
+from pipeline.stores.schema import StoreMeta
+
+_DERIVED = ("merge", "subset")
+
+
+def verify_from_options(
+    path: str, *, repair: bool, audio: Path | None, data: str | None, canaries: bool, listener: Listener
+) -> VerifyReport:
+    """Check a store, and perhaps repair it."""
+    places = None
+    if audio is not None:
+        table = load(data)[0] if data else None
+        paths = dict(zip(table.clip_id.tolist(), table.path.tolist(), strict=True)) if table else {}
+        places = AudioPlaces(audio, paths)
+    options = VerifyOptions(recompute_canaries if canaries else None, places)
+    if repair:
+        return repair_store(Path(path), options, listener)
+    return verify_store(path, options, listener)
+
+
+def recompute_canaries(meta: StoreMeta, stored: dict[str, np.ndarray]) -> CanaryResult:
+    """Compute a store's canaries again, where its extractor and weights are here; nothing is fetched."""
+    if meta.derived and meta.derived.get("verb") not in _DERIVED:
+        return CanaryResult(None, "not computed again: the numbers were changed after extraction")
+    try:
+        card = registry.find_extractor(meta.extractor)
+        if card.version != meta.card.get("version"):
+            return CanaryResult(None, f"not computed again: {meta.extractor} is another version here")
+        files = tuple(found for about in card.weights if (found := weights.cache_dir() / about.filename).exists())
+        if len(files) < len(card.weights) or tuple(map(weights.digest_of, files)) != meta.weights_sha256:
+            return CanaryResult(None, "not computed again: its weights are not here (east weights fetch)")
+        spec = ExtractorSpec(meta.extractor, (meta.output,), meta.mode, files, card.batch_clips)  # type: ignore[arg-type]
+        again = compute_canaries(spec, "cpu", stored)[meta.output]
+    except EastError as error:
+        return CanaryResult(None, f"not computed again: {error}")
+    try:
+        warned = compare_canaries("", stored, again, card.tolerance)
+    except StoreError as error:
+        return CanaryResult(False, str(error).removeprefix(": "))
+    return CanaryResult(True, warned or f"computed again, within the card's tolerance of {card.tolerance:.0e}")

@@ -1,0 +1,72 @@
+"""After a check: clips whose features are damaged become pending, so that extraction makes them again."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import StoreError
+from pipeline.events import Listener, ignore
+from pipeline.files import publish_bytes
+from pipeline.stores.checking.report import VerifyReport
+from pipeline.stores.checking.verify import VerifyOptions, diagnose, find_place
+from pipeline.stores.lease import Lease
+from pipeline.stores.opening import open_store
+from pipeline.stores.schema import State
+from pipeline.stores.sums import SUMS, collect_sums
+from pipeline.stores.zarr_store import publish_root, replace_small_arrays, root_document
+
+_SHARDS = "features/c."
+
+
+def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore) -> VerifyReport:
+    """Check a Zarr store and mark what is damaged as pending; the digest list is written anew.
+
+    The other clips of a shard keep their digests, and extraction copies them.  Nothing is removed.
+
+    Raises:
+        StoreBusyError: a writer holds the store.
+        StoreError: an HDF5 file, or damage to what only a copy of the store can give back.
+    """
+    place = find_place(path)
+    if not place.is_dir():
+        raise StoreError(
+            f"{path} is one HDF5 file, which is not repaired in place. Fetch it again from where it came, or write its "
+            "readable clips elsewhere (east store convert, east store subset) and extract the rest."
+        )
+    with Lease(place):
+        report, found = diagnose(place, options, listener)
+        if not report.findings:
+            return report
+        if beyond := sorted(name for name in found.damaged if not name.startswith(_SHARDS) and name != SUMS):
+            raise StoreError(
+                f"{path}: {beyond[0]} is damaged, which only a copy of the store can give back: fetch the store again "
+                "from where it came, or remove it and extract it again."
+            )
+        marked = _mark(place, set(report.clips))
+    after, _ = diagnose(place, VerifyOptions(), listener)
+    said = f"{marked:,} clips are pending now: east extract makes them again." if marked else ""
+    return dataclasses.replace(
+        report, repairs=(f"{said} The digest list is written anew.".strip(),), after=after.verdict()
+    )
+
+
+def _mark(place: Path, clips: set[str]) -> int:
+    """Clips to pending, with digests of zeros; small arrays, list and root as when a run is folded."""
+    with open_store(place) as reader:
+        meta, arrays = reader.meta, reader.arrays
+    rows = np.flatnonzero([clip_id in clips for clip_id in arrays.clip_id.tolist()])
+    if len(rows):
+        arrays.state[rows], arrays.n_frames[rows], arrays.failure[rows] = State.PENDING, 0, ""
+        for name in ("clip_digest", "file_digest", "samples_digest"):
+            getattr(arrays, name)[rows] = 0
+        meta = dataclasses.replace(meta, complete=False, content_digest="")
+        publish_root(place, root_document(place, meta))
+        replace_small_arrays(place, arrays, meta)
+    root = root_document(place, meta)
+    (place / SUMS).unlink(missing_ok=True)
+    publish_bytes(place / SUMS, collect_sums(place, known={}, root=root))
+    publish_root(place, root)
+    return len(rows)
