@@ -236,8 +236,9 @@ def test_decoder_that_kills_its_process_is_found(tmp_path: Path, killers: tuple[
     assert died == {f"{row:03d}.killer" for row in killers}
     assert all("killed by SIGKILL" in reason for _, reason in report.failures)
     warned = [event.text for event in events if isinstance(event, Warned)]
-    assert len(warned) == len({row // 16 for row in killers})
     assert all("Looking for the clip that kills it" in text for text in warned)
+    suspected = {int(text.split("-")[1]) for text in warned}  # a shard that waits on the same worker may be, too
+    assert suspected >= {row // 16 for row in killers}
 
 
 def test_other_numbers_than_before_are_refused(table: ClipTable, monkeypatch: pytest.MonkeyPatch) -> None:
