@@ -61,7 +61,9 @@ for _commands in SECTIONS.values():
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; one error becomes one message and one exit code."""
     try:
-        east.main(args=arguments, prog_name="east", standalone_mode=False)
+        status = east.main(args=arguments, prog_name="east", standalone_mode=False)
+        if isinstance(status, int) and status:  # a command that says something by it, such as store diff
+            sys.exit(status)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""``east store verify``: whether a store is what it says."""
+"""``east store verify`` and ``diff``: whether a store is what it says, and what two stores differ in."""
 
 from __future__ import annotations
 
@@ -41,4 +41,30 @@ def verify(path: str, *, as_json: bool, no_canaries: bool, **options: object) ->
     report.require()
 
 
-COMMANDS: tuple[click.Command, ...] = (verify,)
+@click.command()
+@click.argument("left")
+@click.argument("right")
+@click.option("--rtol", type=click.FloatRange(0), default=0.0, show_default=True, help="Allowed, times the number.")
+@click.option("--atol", type=click.FloatRange(0), default=0.0, show_default=True, help="Allowed, in units of features.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable, with every clip.")
+def diff(left: str, right: str, *, rtol: float, atol: float, as_json: bool) -> None:
+    """Compare the stores LEFT and RIGHT clip by clip, joined by clip id.
+
+    Reads both (.zarr folders, .h5 files, URLs; formats, types and order of rows may differ). Says
+    which clips and fields differ, and the largest difference. Writes nothing. The exit status is 0
+    where they are equal to the bit, 10 where they are close (|left - right| <= atol + rtol * |right|
+    everywhere), 11 where they are different.
+
+    \b
+    Example:
+      east store diff mine.zarr theirs.zarr --rtol 1e-3
+    """
+    from pipeline.stores.checking.diff import diff_stores
+
+    with listening() as listener:
+        found = diff_stores(left, right, rtol=rtol, atol=atol, listener=listener)
+    show(found.as_json() if as_json else found.text())
+    click.get_current_context().exit(found.exit_code)
+
+
+COMMANDS: tuple[click.Command, ...] = (verify, diff)

@@ -118,8 +118,7 @@ def _opening(meta: StoreMeta, counts: Counts) -> str:
 
 
 def _licences(meta: StoreMeta, counts: Counts) -> str:
-    lines = [f"- {what}: {text}".replace(what, escaped(what)).replace(text, escaped(text))
-             for text, what in covered_licences(meta)]  # fmt: skip
+    lines = [f"- {escaped(what)}: {escaped(text)}" for text, what in covered_licences(meta)]
     whole = strictest_licence(meta)
     lines.append(f"- strictest: **{escaped(whole)}**. {find(whole.rpartition(' (')[0] or whole).demands}")
     if not plain(_table(meta.dataset).get("licence")):
