@@ -48,9 +48,21 @@ def read(folder: Path) -> dict[str, str]:
     """
     path = folder / SUMS
     try:
-        text = read_file(path, MAX_SUMS_BYTES).decode()
+        return parse(read_file(path, MAX_SUMS_BYTES), str(path))
     except FileNotFoundError:
         return {}
+
+
+def parse(content: bytes, path: str) -> dict[str, str]:
+    """Digest by path inside the store, from a list that may come from anyone.
+
+    Raises:
+        StoreError: it is no text, too large, or names a file that lies elsewhere.
+    """
+    if len(content) > MAX_SUMS_BYTES:
+        raise StoreError(f"{path} has {len(content):,} bytes, at most {MAX_SUMS_BYTES:,} are read: forged.")
+    try:
+        text = content.decode()
     except UnicodeDecodeError:
         raise StoreError(f"{path} is not UTF-8: damaged or forged.") from None
     found = {name: digest for digest, name in _LINE.findall(text)}
