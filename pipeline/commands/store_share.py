@@ -1,4 +1,4 @@
-"""``east store push``, ``pull``, ``ls``, ``card``: stores between teams."""
+"""``east store push``, ``pull``, ``card``: stores between teams."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 import cli
 from pipeline.errors import StoreError
 from pipeline.stores import StoreMeta, example_meta, open_store, write_store
+from pipeline.stores.checking.verify import VerifyOptions, verify_store
 from pipeline.stores.sharing import places
 from pipeline.stores.sharing.pull import pull_store
 from pipeline.stores.sharing.push import push_store
@@ -138,6 +139,38 @@ def test_push_that_is_cut_leaves_nothing_that_looks_whole(tmp_path: Path) -> Non
     damaged.write_bytes(whole)
     place = push_store(tmp_path / "s.zarr", str(tmp_path / "shared"))
     assert pull_store(place, tmp_path / "mine.zarr").complete
+
+
+def test_a_list_without_a_shard_is_refused_both_ways(tmp_path: Path) -> None:
+    """Nothing else would miss it: absent chunks read as zeros."""
+    make(tmp_path / "s.zarr")
+    listed = tmp_path / "s.zarr/features/SHA256SUMS"
+    listed.write_text("".join(line for line in listed.read_text().splitlines(True) if "c.1.0.0" not in line))
+    with pytest.raises(StoreError, match=r"the digest list does not name features/c\.1\.0\.0"):
+        push_store(tmp_path / "s.zarr", str(tmp_path / "shared"))
+    with pytest.raises(StoreError, match=r"the digest list does not name features/c\.1\.0\.0"):
+        pull_store(str(tmp_path / "s.zarr"), tmp_path / "mine.zarr")
+    assert not (tmp_path / "mine.zarr").exists()
+
+
+def test_nothing_of_another_store_stays(tmp_path: Path) -> None:
+    """A smaller store replaces a larger one; and a cut pull left a file that is gone since."""
+    make(tmp_path / "s.zarr")
+    place = Path(push_store(tmp_path / "s.zarr", str(tmp_path / "shared")))
+    write_store(
+        tmp_path / "small.zarr",
+        meta=example_meta(),
+        clip_id=["one"],
+        features=np.ones((1, 3, 4)),
+        n_frames=np.array([3]),
+    )
+    push_store(tmp_path / "small.zarr", str(place), replace=True)
+    left = tmp_path / ".mine.zarr.pull/features"
+    left.mkdir(parents=True)
+    (left / "c.7.0.0").write_bytes(b"old")
+    pull_store(str(place), tmp_path / "mine.zarr")
+    for path in (place, tmp_path / "mine.zarr"):
+        assert not verify_store(path, VerifyOptions()).findings
 
 
 def test_commands_and_what_cannot_be_pushed(tmp_path: Path) -> None:

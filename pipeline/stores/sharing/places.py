@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, TypeVar
 
 import fsspec
@@ -98,6 +98,13 @@ class Place:
 
         self.fetch(name, take, again)
         return digest.hexdigest()
+
+    def remove_others(self, listed: Set[str]) -> None:
+        """Remove what a replaced store left here and the new one does not have."""
+        for path in self._try("", lambda: self.files.find(self.root)):
+            name = str(path)[len(self.root) :].lstrip("/")
+            if name not in listed:
+                self.remove(name)
 
     def remove(self, name: str) -> None:
         """Remove a file."""

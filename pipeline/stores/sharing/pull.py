@@ -15,7 +15,7 @@ from pipeline.stores.guard import MAX_DOCUMENT_BYTES, MAX_SUMS_BYTES
 from pipeline.stores.opening import open_store
 from pipeline.stores.schema import StoreMeta, digest_content
 from pipeline.stores.sharing.places import Place
-from pipeline.stores.sharing.push import ROOT, THREADS
+from pipeline.stores.sharing.push import ROOT, THREADS, require_listed
 
 
 def pull_store(url: str, dest: Path, *, listener: Listener = ignore) -> StoreMeta:
@@ -44,8 +44,10 @@ def pull_store(url: str, dest: Path, *, listener: Listener = ignore) -> StoreMet
         publish_bytes(work / sums.SUMS, content)
         publish_bytes(work / ROOT, root)
     listener(TaskFinished("pull"))
+    _remove_others(work, {*listed, sums.SUMS})
     with open_store(work) as reader:
         meta = reader.meta
+        require_listed(listed, meta, len(reader), url)
         if (
             not meta.complete
             or digest_content(reader.clip_id.tolist(), reader.arrays.clip_digest) != meta.content_digest
@@ -55,6 +57,13 @@ def pull_store(url: str, dest: Path, *, listener: Listener = ignore) -> StoreMet
         work.rename(dest)
         sync(dest.parent)
     return meta
+
+
+def _remove_others(work: Path, listed: set[str]) -> None:
+    """What an earlier try left that the store does not have any more."""
+    for path in work.rglob("*"):
+        if not path.is_dir() and path.relative_to(work).as_posix() not in listed:
+            path.unlink()
 
 
 def _fetch(place: Place, work: Path, name: str, sha256: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,10 @@ from pipeline.stores import sums
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES
 from pipeline.stores.making.deriving import require_finished
 from pipeline.stores.opening import open_store
+from pipeline.stores.schema import StoreMeta
+from pipeline.stores.shards import shard_key
 from pipeline.stores.sharing.places import Place
+from pipeline.stores.zarr_store import FEATURES
 
 ROOT = "zarr.json"
 THREADS = 4
@@ -32,11 +35,13 @@ def push_store(source: Path, dest: str, *, replace: bool = False, listener: List
         raise StoreError(f"{source} is no Zarr folder. HDF5 stores are one file: copy it, or east store convert it.")
     with open_store(source) as reader:
         require_finished(reader)
-        name = reader.meta.name
+        meta, n_clips = reader.meta, len(reader)
+    name = meta.name
     place = Place(dest if dest.rstrip("/").endswith(".zarr") else f"{dest.rstrip('/')}/{name}.zarr")
     listed = sums.read(source)
     if ROOT not in listed or not (source / sums.SUMS).is_file():
         raise StoreError(f"{source} has no digest list ({sums.SUMS}): east store verify --repair writes it anew.")
+    require_listed(listed, meta, n_clips, str(source))
     _clear(place, (source / ROOT).read_bytes(), replace)
     names = sorted(set(listed) - {ROOT})
     sizes = {name: _size(source, name) for name in (*names, ROOT)}
@@ -46,11 +51,26 @@ def push_store(source: Path, dest: str, *, replace: bool = False, listener: List
         sent = pool.map(lambda name: _send(source, place, name, listed[name]), names)
         for name, _ in zip(names, sent, strict=True):
             listener(TaskAdvanced(task, sizes[name] / 1e6))
+    place.remove_others({*listed, sums.SUMS})
     _send(source, place, sums.SUMS, sha256_of(source / sums.SUMS))
     _send(source, place, ROOT, listed[ROOT])
     listener(TaskFinished(task))
     listener(Note(f"{len(names) + 2:,} files are at {place.address}, each read back with its digest."))
     return place.address
+
+
+def require_listed(listed: Mapping[str, str], meta: StoreMeta, n_clips: int, where: str) -> None:
+    """Every shard that a finished store has must be in its list: one that is missing would read as zeros.
+
+    Raises:
+        StoreError: names the first that is not.
+    """
+    keys = (f"{FEATURES}/{shard_key(shard)}" for shard in range(-(-n_clips // meta.shard_clips)))
+    if missing := next((key for key in keys if key not in listed), ""):
+        raise StoreError(
+            f"{where}: the digest list does not name {missing}: damaged, forged, or not laid out as "
+            "usual. Look with east store verify; east store convert writes it anew."
+        )
 
 
 def _clear(place: Place, root: bytes, replace: bool) -> None:
