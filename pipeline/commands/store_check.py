@@ -50,8 +50,9 @@ def verify(path: str, *, as_json: bool, no_canaries: bool, **options: object) ->
 def diff(left: str, right: str, *, rtol: float, atol: float, as_json: bool) -> None:
     """Compare the stores LEFT and RIGHT clip by clip, joined by clip id.
 
-    Reads both (.zarr folders, .h5 files, URLs; formats, types and order of rows may differ). Says
-    which clips and fields differ, and the largest difference. Writes nothing. The exit status is 0
+    Reads both (.zarr folders, .h5 files, URLs; formats, types and order of rows may differ). Clips of
+    the same stored digest count as equal unread: whether the digests are true, east store verify
+    says. Says which clips and fields differ, and the largest difference. Writes nothing. The exit status is 0
     where they are equal to the bit, 10 where they are close (|left - right| <= atol + rtol * |right|
     everywhere), 11 where they are different.
 

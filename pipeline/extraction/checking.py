@@ -44,9 +44,9 @@ def recompute_canaries(meta: StoreMeta, stored: dict[str, np.ndarray]) -> Canary
         card = registry.find_extractor(meta.extractor)
         if card.version != meta.card.get("version"):
             return CanaryResult(None, f"not computed again: {meta.extractor} is another version here")
-        files = tuple(found for about in card.weights if (found := weights.cache_dir() / about.filename).exists())
+        files = tuple(found for about in card.weights if (found := weights.installed(about)))
         if len(files) < len(card.weights) or tuple(map(weights.digest_of, files)) != meta.weights_sha256:
-            return CanaryResult(None, "not computed again: its weights are not here (east weights fetch)")
+            return CanaryResult(None, "not computed again: its weights are not here (east weights get)")
         spec = ExtractorSpec(meta.extractor, (meta.output,), meta.mode, files, card.batch_clips)  # type: ignore[arg-type]
         again = compute_canaries(spec, "cpu", stored)[meta.output]
     except EastError as error:

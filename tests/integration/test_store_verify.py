@@ -19,6 +19,7 @@ from pipeline.errors import StoreError
 from pipeline.events import Event, TaskStarted
 from pipeline.manifest import ClipTable
 from pipeline.stores import example_meta, write_store
+from pipeline.stores.checking.audio_files import AudioPlaces
 from pipeline.stores.checking.repair import repair_store
 from pipeline.stores.checking.verify import VerifyOptions, verify_store
 
@@ -120,6 +121,19 @@ def test_repaired_then_only_what_was_damaged_is_computed(extracted: ClipTable) -
     ]
     assert json.loads((path / "zarr.json").read_text())["attributes"]["content_digest"] == digest
     assert verify_store(path, JUST).verdict() == right.verdict()
+
+
+def test_missing_audio_and_stray_files_mark_nothing(extracted: ClipTable, tmp_path: Path) -> None:
+    path = layout.store_path("tiny", "fake", "frames")
+    (tmp_path / "unmounted").mkdir()
+    with pytest.raises(StoreError, match=r"is not repaired: audio .* is missing"):
+        repair_store(path, VerifyOptions(audio=AudioPlaces(tmp_path / "unmounted", {})))
+    assert not verify_store(path, JUST).findings
+    (path / "features/extra").write_text("hello")
+    with pytest.raises(StoreError, match=r"is not repaired: .*yours to remove"):
+        repair_store(path, JUST)
+    (path / "features/extra").unlink()
+    assert not verify_store(path, JUST).findings
 
 
 def test_what_cannot_be_repaired_is_said(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, ignore
 from pipeline.files import publish_bytes
+from pipeline.stores.checking.diagnosis import Diagnosis
 from pipeline.stores.checking.report import VerifyReport
 from pipeline.stores.checking.verify import VerifyOptions, diagnose, find_place
 from pipeline.stores.lease import Lease
@@ -45,12 +46,24 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
                 f"{path}: {beyond[0]} is damaged, which only a copy of the store can give back: fetch the store again "
                 "from where it came, or remove it and extract it again."
             )
-        marked = _mark(place, set(report.clips))
+        if strays := [
+            finding for finding in report.findings if finding.file == "" or not _is_known(found, finding.file)
+        ]:
+            raise StoreError(
+                f"{path} is not repaired: {strays[0].text}. Damaged features alone are marked; changed or missing "
+                "audio is made again by east extract itself, and files that do not belong here are yours to remove."
+            )
+        marked = _mark(place, {clip for finding in report.findings for clip in finding.clips})
     after, _ = diagnose(place, VerifyOptions(), listener)
     said = f"{marked:,} clips are pending now: east extract makes them again." if marked else ""
     return dataclasses.replace(
         report, repairs=(f"{said} The digest list is written anew.".strip(),), after=after.verdict()
     )
+
+
+def _is_known(found: Diagnosis, name: str) -> bool:
+    """A shard that the store has, or the digest list."""
+    return name == SUMS or (name.startswith(_SHARDS) and name in found.listed) or name == "features"
 
 
 def _mark(place: Path, clips: set[str]) -> int:
