@@ -17,6 +17,7 @@ from pipeline.errors import StoreError
 from pipeline.events import Event, TaskStarted
 from pipeline.manifest import ClipTable
 from pipeline.stores import open_store
+from pipeline.stores.shards import write_shard
 
 N = 40
 
@@ -186,4 +187,20 @@ def test_damaged_features_of_another_store_are_computed(
     shard[7] ^= 1
     (theirs / "features/c.1.0.0").write_bytes(shard)
     run(table(music), "fake/frames", reuse=(str(theirs),))
+    assert digest(store()) == fresh_digest(table(music), monkeypatch, tmp_path)
+
+
+def test_features_that_do_not_give_their_digest_are_not_copied(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other numbers under right checksums, as a half-finished earlier run might leave them in a shard."""
+    run(table(music), "fake/frames")
+    with open_store(store()) as reader:
+        meta, features = reader.meta, np.array(reader.read(np.arange(16)))
+    features[5] += 1
+    sizes = {"chunk_clips": meta.chunk_clips, "shard_clips": meta.shard_clips}
+    write_shard(store() / "features/c.0.0.0", features, **sizes)
+    rate_hz = badfiles.CODECS["flac"][0]
+    sf.write(music / "003.flac", badfiles.music(rate_hz, CLIP_S, seed=7), rate_hz)
+    run(table(music), "fake/frames")
     assert digest(store()) == fresh_digest(table(music), monkeypatch, tmp_path)

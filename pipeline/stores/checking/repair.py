@@ -38,7 +38,7 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
             "readable clips elsewhere (east store convert, east store subset) and extract the rest."
         )
     with Lease(place):
-        report, found = diagnose(place, options, listener)
+        report, found = diagnose(place, options, listener, held=True)
         if not report.findings:
             return report
         if beyond := sorted(name for name in found.damaged if not name.startswith(_SHARDS) and name != SUMS):
@@ -76,8 +76,9 @@ def _mark(place: Path, clips: set[str]) -> int:
         for name in ("clip_digest", "file_digest", "samples_digest"):
             getattr(arrays, name)[rows] = 0
         meta = dataclasses.replace(meta, complete=False, content_digest="")
-        publish_root(place, root_document(place, meta))
-        replace_small_arrays(place, arrays, meta)
+        replace_small_arrays(
+            place, arrays, meta
+        )  # before the root: a kill in between leaves pending clips, not lost ones
     root = root_document(place, meta)
     (place / SUMS).unlink(missing_ok=True)
     publish_bytes(place / SUMS, collect_sums(place, known={}, root=root))

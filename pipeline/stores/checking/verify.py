@@ -77,10 +77,12 @@ def find_place(path: Path) -> Path:
     return place
 
 
-def diagnose(place: Path, options: VerifyOptions, listener: Listener) -> tuple[VerifyReport, Diagnosis]:
-    """Check a store on a disk; the diagnosis is what a repair starts from."""
+def diagnose(
+    place: Path, options: VerifyOptions, listener: Listener, *, held: bool = False
+) -> tuple[VerifyReport, Diagnosis]:
+    """Check a store on a disk; the diagnosis is what a repair starts from, which holds the lease itself."""
     began, log = time.monotonic(), Log()
-    if place.is_dir() and (place / LEASE).exists():
+    if not held and place.is_dir() and (place / LEASE).exists():
         log.notes.append("A writer holds the store, or died: what it is writing may look unfinished or damaged.")
     with _quiet_libraries():
         if place.is_dir():

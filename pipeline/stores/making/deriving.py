@@ -83,11 +83,10 @@ def write_derived(path: Path, derivation: Derivation, listener: Listener = ignor
         if not np.array_equal(writer.arrays.clip_id, arrays.clip_id):
             raise StoreError(f"{path} holds an unfinished store of other clips. Remove it, or name another path.")
         target = writer.target
-        pending = writer.pending_shards()
-        listener(TaskStarted(task, len(pending) * target.shard_clips, "clips"))
-        for shard in pending:
-            first = shard * target.shard_clips
-            rows = np.arange(first, min(first + target.shard_clips, len(arrays.clip_id)))
+        pending, size, n = writer.pending_shards(), target.shard_clips, len(arrays.clip_id)
+        parts = [np.arange(n)[shard * size : (shard + 1) * size] for shard in pending]
+        listener(TaskStarted(task, sum(map(len, parts)), "clips"))
+        for shard, rows in zip(pending, parts, strict=True):
             writer.record(
                 target.write(
                     shard,
