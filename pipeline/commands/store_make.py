@@ -1,4 +1,4 @@
-"""``east store merge``, ``subset``, ``convert``: stores from stores."""
+"""``east store merge``, ``subset``, ``convert``, ``pool``: stores from stores."""
 
 from __future__ import annotations
 
@@ -103,4 +103,38 @@ def convert(source: str, out: Path, **options: object) -> None:
     show(f"{error.text()}\nstore: {out}\ncontent digest: {meta.content_digest}")
 
 
-COMMANDS: tuple[click.Command, ...] = (merge, subset, convert)
+@click.command()
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--how", required=True, help="mean, max, min or std over time; several side by side: mean-std.")
+@click.option(
+    "--hop",
+    "hop_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Seconds, a multiple of the store's hop.  [default: one frame per clip]",
+)
+@click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Stored type.  [default: as it is]")
+def pool(source: str, out: Path, **options: object) -> None:
+    """Write the frames of the store SOURCE, pooled over time, as the store OUT.
+
+    Reads a finished store. Writes OUT (.zarr or .h5): one frame per clip, or frames every --hop
+    seconds; statistics over valid frames, taken in float64, side by side on the channel axis. Its
+    output is named OUTPUT-HOW and its fingerprint is another, so that it is never taken for the
+    source; equal poolings of equal sources agree. May be interrupted: the same command goes on
+    from there.
+
+    \b
+    Example:
+      east store pool frames.zarr data/chorales/stores/panns/frames-mean-std.zarr --how mean-std
+      east store pool frames.zarr coarse.zarr --how mean --hop 0.96
+    """
+    from pipeline.stores.making.pool import pool_store
+
+    with listening() as listener:
+        meta = pool_store(source, out, listener=listener, **options)  # type: ignore[arg-type]
+    shape = f"{meta.frames:,} frames x {meta.channels:,} channels"
+    show(f"{meta.name}: {shape} per clip\nstore: {out}\ncontent digest: {meta.content_digest}")
+
+
+COMMANDS: tuple[click.Command, ...] = (merge, subset, convert, pool)

@@ -16,9 +16,9 @@ from pipeline.stores.checking.audio_files import AudioPlaces
 from pipeline.stores.checking.repair import repair_store
 from pipeline.stores.checking.report import VerifyReport
 from pipeline.stores.checking.verify import CanaryResult, VerifyOptions, verify_store
+from pipeline.stores.making.pool import pooling_of
+from pipeline.stores.making.pooling import pool_canaries
 from pipeline.stores.schema import StoreMeta
-
-_DERIVED = ("merge", "subset")
 
 
 def verify_from_options(
@@ -38,17 +38,20 @@ def verify_from_options(
 
 def recompute_canaries(meta: StoreMeta, stored: dict[str, np.ndarray]) -> CanaryResult:
     """Compute a store's canaries again, where its extractor and weights are here; nothing is fetched."""
-    if meta.derived and meta.derived.get("verb") not in _DERIVED:
-        return CanaryResult(None, "not computed again: the numbers were changed after extraction")
     try:
+        pooled = pooling_of(meta)
+        output = pooled[1] if pooled else meta.output
         card = registry.find_extractor(meta.extractor)
         if card.version != meta.card.get("version"):
             return CanaryResult(None, f"not computed again: {meta.extractor} is another version here")
+        if output not in {about.name for about in card.outputs}:
+            return CanaryResult(None, f"not computed again: {meta.extractor} itself gives no output {output!r}")
         files = tuple(found for about in card.weights if (found := weights.installed(about)))
         if len(files) < len(card.weights) or tuple(map(weights.digest_of, files)) != meta.weights_sha256:
             return CanaryResult(None, "not computed again: its weights are not here (east weights get)")
-        spec = ExtractorSpec(meta.extractor, (meta.output,), meta.mode, files, card.batch_clips)  # type: ignore[arg-type]
-        again = compute_canaries(spec, "cpu", stored)[meta.output]
+        spec = ExtractorSpec(meta.extractor, (output,), meta.mode, files, card.batch_clips)  # type: ignore[arg-type]
+        again = compute_canaries(spec, "cpu", stored)[output]
+        again = pool_canaries(again, pooled[0]) if pooled else again
     except EastError as error:
         return CanaryResult(None, f"not computed again: {error}")
     try:
