@@ -58,7 +58,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "soundfile": ("audio", "datasets", "provenance", "hear", "deployment"),
     "soxr": ("audio",),
     "librosa": ("audio", "extraction.teachers"),
-    "pyarrow": ("manifest",),
+    "pyarrow": ("manifest", "stores.exchange"),
     "sklearn": ("distillation", "evaluation"),
     "onnx": ("deployment",),
     "onnxruntime": ("deployment",),

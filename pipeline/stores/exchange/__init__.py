@@ -1,0 +1,1 @@
+"""Out to other people's formats, and in from them."""
