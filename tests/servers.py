@@ -25,6 +25,7 @@ class Web:
 
     Attributes:
         ranges: whether byte ranges are understood.
+        tell_size: whether answers say how long they are.
         cuts: by file name, after how many bytes of the body each next answer is cut off.
         asked: names of files as they were asked for, listings as ``""``.
         starts: with each of ``asked``, the first byte that was asked for.
@@ -34,6 +35,7 @@ class Web:
     url: str
     folder: Path
     ranges: bool = True
+    tell_size: bool = True
     cuts: dict[str, list[int]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
@@ -68,6 +70,12 @@ class _Handler(SimpleHTTPRequestHandler):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, directory=str(self.state.folder), **options)
 
+    def do_HEAD(self) -> None:
+        if self.state.tell_size:
+            super().do_HEAD()
+        else:
+            self.send_error(HTTPStatus.NOT_IMPLEMENTED)
+
     def do_GET(self) -> None:
         name, path = self.path.rpartition("/")[2], Path(self.translate_path(self.path))
         asked = re.match(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")) if self.state.ranges else None
@@ -83,7 +91,8 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_error(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
             return
         self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
-        self.send_header("Content-Length", str(stop - start))
+        if self.state.tell_size:
+            self.send_header("Content-Length", str(stop - start))
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
         self.end_headers()
@@ -97,6 +106,7 @@ class _Handler(SimpleHTTPRequestHandler):
             self.wfile.flush()
             self.state.sent[name] += len(part)
         if part is not body:
+            time.sleep(0.03)  # a client that has not read yet loses what came when it sees the cut
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.errors import StoreError
+from pipeline.errors import EastError, StoreError
 from pipeline.stores.hdf5_store import Hdf5Reader
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import HDF5_SUFFIXES
+from pipeline.stores.sharing.places import explain, require_client
 from pipeline.stores.zarr_reader import ZarrReader
 from pipeline.texts import shown
 
@@ -27,7 +28,18 @@ def open_store(path: str | Path) -> StoreReader:
                 f"{text}: HDF5 stores are read from a disk only. Fetch the file first, or share it as Zarr."
             )
         return Hdf5Reader(text)
-    return ZarrReader(text)
+    return _open_remote(text) if "://" in text else ZarrReader(text)
+
+
+def _open_remote(url: str) -> StoreReader:
+    """What client libraries raise, in words: each has kinds of its own."""
+    require_client(url)
+    try:
+        return ZarrReader(url)
+    except EastError:
+        raise
+    except Exception as error:
+        raise StoreError(f"{url} cannot be opened: {explain(error)[0]}") from error
 
 
 def _exists(path: str) -> bool:

@@ -1,133 +1,204 @@
-"""Places that stores are shared at: folders, object storage, web servers, all through fsspec."""
+"""Places that stores are shared at: folders, object storage, web servers.
+
+Folders are used with links refused; everything else goes through fsspec.  What a connection says
+when it fails is put into words here, and here it is decided how often it is tried again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Set
-from typing import Any, TypeVar
-
-import fsspec
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
 
 from pipeline.errors import StoreError, require
 
 _T = TypeVar("_T")
-_TRIES = 4
-_PAUSE_S = 0.5
-_BLOCK = 1 << 20
+TRIES = 4
+PAUSE_S = 0.5
+BLOCK = 1 << 20
+
+#: Whether a block may be had again: what a file's reader gives, from which byte on.
+Stream = tuple[int, Iterator[bytes]]
+Advance = Callable[[int], None]
 
 
-class Place:
-    """A folder at an address; files are named by POSIX paths below it.
+class Place(ABC):
+    """A folder at an address; files are named by POSIX paths below it."""
+
+    address: str
+
+    @abstractmethod
+    def read(self, name: str, most: int) -> bytes | None:
+        """A small file whole, at most ``most`` bytes and one more of it; None where there is none."""
+
+    @abstractmethod
+    def read_tail(self, name: str, n_bytes: int, size: int) -> bytes:
+        """The last bytes of a file that has ``size`` of them; empty where only whole files can be had."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none, or where that is not said."""
+
+    @abstractmethod
+    def stream(self, name: str, start: int = 0) -> AbstractContextManager[Stream]:
+        """A file's bytes in blocks from ``start`` on, or from 0 where only whole files can be had."""
+
+    @abstractmethod
+    def holds(self, name: str, path: Path, sha256: str) -> bool:
+        """Whether a file is there and has the bytes of ``path``, whose SHA-256 is given."""
+
+    @abstractmethod
+    def put(self, name: str, path: Path, sha256: str, advance: Advance) -> None:
+        """Send a local file; it gets its name once it is whole. ``advance`` is told of bytes sent.
+
+        Raises:
+            StoreError: the file does not have its digest, here or there; the connection failed.
+        """
+
+    @abstractmethod
+    def change(self, name: str, most: int, make: Callable[[bytes | None], bytes]) -> None:
+        """Replace a small file by what ``make`` makes of it, with as much care for other writers as can be had."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """All files below a folder."""
+
+    @abstractmethod
+    def entries(self, folder: str, most: int) -> list[str] | None:
+        """Names directly in a folder, folders with a ``/``, at most so many; None where they cannot be listed."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+
+    def below(self, name: str) -> str:
+        """The address of a file or folder."""
+        return f"{self.address}/{name}" if name else self.address
+
+
+class Patience:
+    """How often a connection may fail: a few times in a row without anything new."""
+
+    def __init__(self, where: str) -> None:
+        self._where, self._n = where, 0
+
+    def progress(self) -> None:
+        """Something new came."""
+        self._n = 0
+
+    def after(self, error: Exception) -> None:
+        """Wait a while, longer each time.
+
+        Raises:
+            StoreError: it failed too often, or trying again is of no use.
+        """
+        self._n += 1
+        reason, useless = explain(error)
+        if useless:
+            raise StoreError(f"{self._where}: {reason}") from error
+        if self._n >= TRIES:
+            raise StoreError(
+                f"{self._where}: {reason} What came is kept; the same command goes on from there."
+            ) from error
+        time.sleep(PAUSE_S * 2 ** (self._n - 1))
+
+
+def trying(where: str, work: Callable[[], _T]) -> _T:
+    """The same work a few times: connections are cut.
+
+    Raises:
+        FileNotFoundError: it says so.
+        StoreError: it failed too often.
+    """
+    patience = Patience(where)
+    while True:
+        try:
+            return work()
+        except StoreError:
+            raise
+        except Exception as error:  # each file system raises its own kinds
+            if isinstance(error, FileNotFoundError) and not _no_bucket(error):
+                raise
+            patience.after(error)
+
+
+def explain(error: Exception) -> tuple[str, bool]:
+    """What a client library says, in words with the next step; and whether trying again is of no use."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    status = getattr(error, "status", None)
+    text = " ".join(str(error).split()) or type(error).__name__
+    if kinds & {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError"}:
+        return (
+            f"no usable credentials ({text.rstrip('.')}). They are looked for where the client library does: "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile of ~/.aws (AWS_PROFILE); "
+            "AWS_ENDPOINT_URL names a storage that is not Amazon's.",
+            True,
+        )
+    if _no_bucket(error):
+        return "there is no such bucket. Make it first, or look at its name and at AWS_ENDPOINT_URL.", True
+    if isinstance(error, PermissionError) or status in (401, 403):
+        return f"refused ({text}). These credentials, or none, may not do that here.", True
+    if isinstance(error, NotImplementedError) or status in (405, 501):
+        return "this kind of place can only be read. Push to a folder or to object storage (s3://).", True
+    if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
+        return f"the server answers {status}, {getattr(error, 'message', '')}.", True
+    return f"{text.rstrip('.')}.", False
+
+
+def _no_bucket(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) and "bucket does not exist" in str(error)
+
+
+def find_place(address: str) -> Place:
+    """The place at an address: a folder (``file://`` too), or what fsspec knows.
 
     Raises:
         StoreError: no file system for such an address.
         MissingExtraError: one that needs an optional package.
     """
+    from pipeline.stores.sharing.folders import FolderPlace
+    from pipeline.stores.sharing.remotes import RemotePlace
 
-    def __init__(self, address: str) -> None:
-        self.address = address.rstrip("/")
-        if self.address.startswith(("s3://", "s3a://")):
-            require("s3fs", extra="s3")
-        try:
-            self.files, self.root = fsspec.core.url_to_fs(self.address)
-        except (ValueError, ImportError) as error:
-            raise StoreError(f"{address} cannot be used: {error}.") from error
-        self.local = not hasattr(self.files, "async_impl") or not self.files.async_impl
+    address = address.rstrip("/") or "/"
+    require_client(address)
+    if "://" in address and not address.startswith("file://"):
+        return RemotePlace(address)
+    return FolderPlace(Path(address.removeprefix("file://")))
 
-    def below(self, name: str) -> Place:
-        """A folder below this one."""
-        return Place(f"{self.address}/{name}")
 
-    def read(self, name: str, most: int) -> bytes | None:
-        """A small file whole; None where there is none. One byte more than ``most`` is read at most."""
+def require_client(address: str) -> None:
+    """Refuse an address whose client library is not installed.
 
-        def read() -> bytes | None:
-            try:
-                with self.files.open(f"{self.root}/{name}", "rb", **_plain(self.files)) as source:
-                    return bytes(source.read(most + 1))
-            except FileNotFoundError:
-                return None
+    Raises:
+        MissingExtraError: says which extra brings it.
+    """
+    if address.startswith(("s3://", "s3a://")):
+        require("s3fs", extra="s3")
 
-        return self._try(name, read)
 
-    def fetch(self, name: str, take: Callable[[bytes], Any], again: Callable[[], Any]) -> None:
-        """Give a file's bytes in blocks to ``take``; ``again`` is called before each try.
+def split_address(address: str, suffixes: Collection[str]) -> tuple[str, str]:
+    """The folder that a store lies in, and its name there; the name is empty where it is no store's."""
+    address = address.rstrip("/")
+    if not address.endswith(tuple(suffixes)):
+        return address, ""
+    folder, _, name = address.rpartition("/")
+    if folder.endswith(":/"):  # a bucket or a host of such a name
+        return address, ""
+    return folder or ("/" if address.startswith("/") else "."), name
 
-        Raises:
-            FileNotFoundError: there is none.
-            StoreError: the connection failed several times.
-        """
 
-        def read() -> None:
-            again()
-            with self.files.open(f"{self.root}/{name}", "rb", **_plain(self.files)) as source:
-                while block := source.read(_BLOCK):
-                    take(block)
+def digest_of(place: Place, name: str) -> str:
+    """SHA-256 of a file that is read back."""
 
-        self._try(name, read)
-
-    def write(self, name: str, blocks: Callable[[], Any]) -> None:
-        """Write a file from blocks of bytes; on a disk beside its place, then renamed."""
-
-        def write() -> None:
-            path = f"{self.root}/{name}"
-            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            draft = path.rpartition("/")[0] + f"/.{path.rpartition('/')[2]}.tmp" if self.local else path
-            with self.files.open(draft, "wb") as sink:
-                for block in blocks():
-                    sink.write(block)
-            if draft != path:
-                self.files.mv(draft, path)
-
-        self._try(name, write)
-
-    def digest(self, name: str, n_bytes: int) -> str | None:
-        """SHA-256 of a file that has this many bytes, read back; None where it is not there, or not so long."""
-        path = f"{self.root}/{name}"
-        if not self._try(name, lambda: self.files.exists(path)) or self.files.info(path)["size"] != n_bytes:
-            return None
+    def work() -> str:
         digest = hashlib.sha256()
-
-        def again() -> None:
-            nonlocal digest
-            digest = hashlib.sha256()
-
-        def take(block: bytes) -> None:
-            digest.update(block)
-
-        self.fetch(name, take, again)
+        with place.stream(name) as (_, blocks):
+            for block in blocks:
+                digest.update(block)
         return digest.hexdigest()
 
-    def remove_others(self, listed: Set[str]) -> None:
-        """Remove what a replaced store left here and the new one does not have."""
-        for path in self._try("", lambda: self.files.find(self.root)):
-            name = str(path)[len(self.root) :].lstrip("/")
-            if name not in listed:
-                self.remove(name)
-
-    def remove(self, name: str) -> None:
-        """Remove a file."""
-        self._try(name, lambda: self.files.rm_file(f"{self.root}/{name}"))
-
-    def _try(self, name: str, work: Callable[[], _T]) -> _T:
-        """A few times, with longer and longer pauses: connections are cut."""
-        for number in range(_TRIES):
-            try:
-                return work()
-            except (FileNotFoundError, StoreError):
-                raise
-            except Exception as error:  # each file system raises its own kinds
-                if number == _TRIES - 1 or isinstance(error, PermissionError):
-                    raise StoreError(
-                        f"{self.address}/{name}: {str(error) or type(error).__name__}. What came is kept; the same "
-                        "command goes on from there. Credentials are looked for where the client library does."
-                    ) from error
-                time.sleep(_PAUSE_S * 2**number)
-        raise AssertionError
-
-
-def _plain(files: Any) -> dict[str, Any]:
-    """Web servers are read in one stream: not all of them know byte ranges."""
-    protocols = files.protocol if isinstance(files.protocol, tuple | list) else (files.protocol,)
-    return {"block_size": 0} if "http" in protocols else {}
+    return trying(place.below(name), work)
