@@ -21,12 +21,12 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publishing
+from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json
 from pipeline.stores.hdf5_guard import read_texts, require_inflatable, require_numbers
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.schema import ATTRIBUTES, CLIP_ARRAYS, DAMAGE, StoreMeta, parse_meta
 from pipeline.stores.seal import SEALED, append_seal
-from pipeline.stores.views import ChunkViews
 
 _TEXT = h5py.string_dtype("utf-8")
 _DIMENSIONS = ("clip", "frame", "channel")
@@ -114,7 +114,9 @@ class Hdf5Reader(StoreReader):
         self._chunk = features.chunks[0] if features.chunks else max(1, len(self))
         self._most_rows = max(self._chunk, _READ_BYTES // self.meta.clip_bytes)
         self._map = _map_file(path) if _is_plain(features, self._chunk) else None
-        self._views = ChunkViews(-(-len(self) // self._chunk), self._chunk, self._load)
+        n_chunks = -(-len(self) // self._chunk)
+        row_shape = (self.meta.frames, self.meta.channels)
+        self._chunks = Chunks(n_chunks, self._chunk, row_shape, self.dtype, load=self._load)
 
     def _open(self) -> h5py.File:
         if self._file is None or self._process != os.getpid():
@@ -132,10 +134,9 @@ class Hdf5Reader(StoreReader):
     def read(self, rows: np.ndarray) -> np.ndarray:
         """See :meth:`StoreReader.read`."""
         rows = check_rows(rows, len(self))
-        out = np.empty((len(rows), self.meta.frames, self.meta.channels), self.dtype)
         if self._map is not None:
-            self._views.gather(rows, out)
-            return out
+            return self._chunks.gather(rows)
+        out = np.empty((len(rows), self.meta.frames, self.meta.channels), self.dtype)
         for places in self._runs(rows):
             first, last = int(rows[places].min()), int(rows[places].max())
             out[places] = self._read_rows(first, last + 1)[rows[places] - first]
@@ -149,17 +150,22 @@ class Hdf5Reader(StoreReader):
         except DAMAGE as error:
             raise StoreError(f"{self.path}: rows {first} to {stop - 1} are damaged: {error}") from error
 
-    def _load(self, number: int) -> np.ndarray:
+    def _load(self, numbers: list[int], needed: np.ndarray) -> Iterator[Loaded]:
+        del needed  # the file is mapped as a whole
+        for number in numbers:
+            content = self._load_one(number)
+            yield Loaded(number, address_of(content), self._map if content.base is not None else content)
+
+    def _load_one(self, number: int) -> np.ndarray:
         """One chunk where it lies in the file, after HDF5 itself has read it and verified its checksum."""
         first = number * self._chunk
         content = self._read_rows(first, min(first + self._chunk, len(self)))
-        shape = (self._chunk, self.meta.frames, self.meta.channels)
         where = self._open()["features"].id.get_chunk_info_by_coord((first, 0, 0))
         n = self._chunk * self.meta.clip_bytes
         if self._map is None or where.byte_offset is None or where.filter_mask or where.size != n + _CHECKSUM_BYTES:
             return content
-        view = np.frombuffer(self._map, self.dtype, n // self.dtype.itemsize, where.byte_offset).reshape(shape)
-        return view if view[: len(content)].tobytes() == content.tobytes() else content
+        view = np.frombuffer(self._map, np.uint8, content.nbytes, where.byte_offset)
+        return view if view.tobytes() == content.tobytes() else content
 
     def _runs(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Places of rows that lie in neighbouring chunks and are read at once, in bounded memory."""
@@ -180,7 +186,7 @@ class Hdf5Reader(StoreReader):
 
     def close(self) -> None:
         """Close the file; a later read opens it again, without the map."""
-        self._views.forget(0, len(self))
+        self._chunks.clear()
         self._map = None
         if self._file is not None and self._process == os.getpid():
             self._file.close()

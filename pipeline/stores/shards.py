@@ -19,8 +19,8 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.files import publishing
+from pipeline.stores.gather import address_of
 from pipeline.stores.guard import open_regular
-from pipeline.stores.views import zeros
 
 _ABSENT = np.uint64(0xFFFFFFFFFFFFFFFF)
 _CRC_BYTES = 4
@@ -40,19 +40,17 @@ def write_shard(path: Path, features: np.ndarray, *, chunk_clips: int, shard_cli
     Shape:
         features: [clips, frames, channels], little-endian; ``clips`` at most ``shard_clips``.
     """
-    clips, frames, channels = features.shape
+    clips = len(features)
     index = np.full((shard_clips // chunk_clips, 2), _ABSENT, dtype="<u8")
     digest, offset = hashlib.sha256(), 0
     with publishing(path) as draft, draft.open("wb") as handle:
         for number, first in enumerate(range(0, clips, chunk_clips)):
-            chunk = np.zeros((chunk_clips, frames, channels), features.dtype)
-            chunk[: min(chunk_clips, clips - first)] = features[first : first + chunk_clips]
-            content = chunk.tobytes()
-            content += _crc(content)
-            index[number] = offset, len(content)
-            offset += len(content)
-            digest.update(content)
-            handle.write(content)
+            content = _content(features[first : first + chunk_clips], chunk_clips)
+            for part in (content.data, _crc(content)):
+                digest.update(part)
+                handle.write(part)
+            index[number] = offset, content.nbytes + _CRC_BYTES
+            offset += content.nbytes + _CRC_BYTES
         tail = index.tobytes()
         tail += _crc(tail)
         digest.update(tail)
@@ -81,9 +79,10 @@ class MappedShard:
         self.dtype = dtype.newbyteorder("<")
         self._chunks = shard_clips // chunk_shape[0]
         self._content_bytes = int(np.prod(chunk_shape)) * dtype.itemsize
-        self._map = self._open()
+        self._bytes = self._open()
         self._offsets = self._read_index()
         self._verified = np.zeros(self._chunks, bool) if verified is None else verified
+        self._address = address_of(self._bytes)
 
     def chunk(self, number: int) -> np.ndarray:
         """A view of one chunk, [clips, frames, channels]; zeros where it was never written.
@@ -93,27 +92,35 @@ class MappedShard:
         """
         if self._offsets[number] == _ABSENT:
             return zeros(self.chunk_shape, self.dtype)
-        if not self._verified[number]:
-            self._verify(number)
-            self._verified[number] = True
-        start, n = int(self._offsets[number]), int(np.prod(self.chunk_shape))
-        return np.frombuffer(self._map, self.dtype, count=n, offset=start).reshape(self.chunk_shape)
+        self._require_verified(number)
+        start = int(self._offsets[number])
+        return self._bytes[start : start + self._content_bytes].view(self.dtype).reshape(self.chunk_shape)
 
-    def _open(self) -> mmap.mmap:
+    def address(self, number: int) -> int | None:
+        """Where a chunk's content begins in memory while this object lives; None where it was never written.
+
+        Raises:
+            StoreError: its checksum is wrong.
+        """
+        if self._offsets[number] == _ABSENT:
+            return None
+        self._require_verified(number)
+        return self._address + int(self._offsets[number])
+
+    def _open(self) -> np.ndarray:
+        """The file's bytes, mapped, read-only."""
         with open_regular(self.path) as handle:
             size = handle.seek(0, 2)
             if size < self._chunks * 16 + _CRC_BYTES:
                 raise StoreError(f"{self.path.name} has {size} bytes, too few for a shard: damaged or cut short.")
-            return mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
     def _read_index(self) -> np.ndarray:
-        n = self._chunks * 16
-        tail = self._map[-(n + _CRC_BYTES) :]
-        if _crc(tail[:n]) != tail[n:]:
+        tail = self._bytes[-(self._chunks * 16 + _CRC_BYTES) :]
+        if not _matches(tail):
             raise StoreError(f"{self.path.name}: the checksum of the shard's index is wrong: the file is damaged.")
-        index = np.frombuffer(tail[:n], "<u8").reshape(self._chunks, 2)
-        limit = len(self._map) - n - _CRC_BYTES
-        self._check_index(index, limit)
+        index = np.frombuffer(tail[:-_CRC_BYTES].tobytes(), "<u8").reshape(self._chunks, 2)
+        self._check_index(index, len(self._bytes) - len(tail))
         return np.ascontiguousarray(index[:, 0])
 
     def _check_index(self, index: np.ndarray, limit: int) -> None:
@@ -127,18 +134,39 @@ class MappedShard:
         if (np.diff(np.sort(index[there, 0])) < np.uint64(length)).any():
             raise StoreError(f"{self.path.name}: two chunks share bytes of the shard: damaged or forged.")
 
-    def _verify(self, number: int) -> None:
+    def _require_verified(self, number: int) -> None:
+        if self._verified[number]:
+            return
         start = int(self._offsets[number])
-        stop = start + self._content_bytes
-        if _crc(self._map[start:stop]) != self._map[stop : stop + _CRC_BYTES]:
+        if not _matches(self._bytes[start : start + self._content_bytes + _CRC_BYTES]):
             first = number * self.chunk_shape[0]
             raise StoreError(
                 f"{self.path.name}: the checksum of chunk {number} (rows {first} to "
                 f"{first + self.chunk_shape[0] - 1} of the shard) is wrong: the file is damaged. "
                 "Extract the store again, or fetch it again from where it came."
             )
+        self._verified[number] = True
 
 
-def _crc(content: bytes) -> bytes:
-    """crc32c, four bytes little-endian, as Zarr's codec appends it."""
-    return int(google_crc32c.value(content)).to_bytes(4, "little")
+def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Zeros that take the memory of one number."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def _content(rows: np.ndarray, chunk_clips: int) -> np.ndarray:
+    """The bytes of a chunk, read-only, filled up with zeros; not copied where they need not be."""
+    if len(rows) < chunk_clips:
+        rows = np.concatenate([rows, np.zeros((chunk_clips - len(rows), *rows.shape[1:]), rows.dtype)])
+    content = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
+    content.flags.writeable = False
+    return content
+
+
+def _matches(content: np.ndarray) -> bool:
+    """Whether bytes are followed by their checksum."""
+    return _crc(content[:-_CRC_BYTES]) == content[-_CRC_BYTES:].tobytes()
+
+
+def _crc(content: bytes | np.ndarray) -> bytes:
+    """crc32c of read-only bytes, four bytes little-endian, as Zarr's codec appends it."""
+    return int(google_crc32c.value(content)).to_bytes(_CRC_BYTES, "little")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +13,19 @@ import numpy as np
 import zarr
 
 from pipeline.errors import StoreError
+from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, MOST_COMPRESSED, TextBudget, check_tree, read_file, require_backed
 from pipeline.stores.journal import read_journal
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.remote import RemoteFiles
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, State, StoreMeta, parse_meta
 from pipeline.stores.shards import MappedShard, shard_key
-from pipeline.stores.views import ChunkViews, zeros
 from pipeline.stores.zarr_guard import bounded, guarded
 from pipeline.stores.zarr_store import CANARY, FEATURES, find_array
 
-#: A map holds a file descriptor; a process may have a thousand, and reads several stores.
-_MOST_MAPS = 128
+#: A map holds a file descriptor, and a process reads several stores: an eighth of what it may open is for one.
+_MOST_MAPS = 1024
+_SHARE_OF_FILES = 8
 _PLAIN_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
 
@@ -112,8 +115,11 @@ class ZarrReader(StoreReader):
             require_backed(path, FEATURES, self._done_bytes(), stored.get(FEATURES, 0), ratio)
         self._maps: dict[int, MappedShard] = {}
         self._verified: dict[int, np.ndarray] = {}
-        self._views = ChunkViews(-(-len(self) // self.meta.chunk_clips), self.meta.chunk_clips, self._load)
-        self._zeros = zeros((self.meta.chunk_clips, self.meta.frames, self.meta.channels), self.dtype)
+        self._most_maps = _most_maps()
+        self._empty: np.ndarray | None = None
+        row_shape = (self.meta.frames, self.meta.channels)
+        n_chunks = -(-len(self) // self.meta.chunk_clips)
+        self._chunks = Chunks(n_chunks, self.meta.chunk_clips, row_shape, self.dtype, load=self._load)
 
     def _check_features(self) -> None:
         found, promised = self._features, self.shape
@@ -139,8 +145,17 @@ class ZarrReader(StoreReader):
         rows = check_rows(rows, len(self))
         if not self._mapped:
             return self._read_through_zarr(rows)
+        if len(rows) > self._most_maps and len(np.unique(rows // self.meta.shard_clips)) > self._most_maps:
+            return self._read_widely(rows, rows // self.meta.shard_clips)
+        return self._chunks.gather(rows)
+
+    def _read_widely(self, rows: np.ndarray, shards: np.ndarray) -> np.ndarray:
+        """Rows from more shards than may be mapped at once, a group of shards after the other."""
         out = np.empty((len(rows), self.meta.frames, self.meta.channels), self.dtype)
-        self._views.gather(rows, out)
+        groups = np.searchsorted(np.unique(shards), shards) // self._most_maps
+        for group in range(int(groups.max()) + 1):
+            places = np.flatnonzero(groups == group)
+            out[places] = self._chunks.gather(rows[places])
         return out
 
     def _read_through_zarr(self, rows: np.ndarray) -> np.ndarray:
@@ -151,19 +166,32 @@ class ZarrReader(StoreReader):
             raise StoreError(f"{self.path}: features cannot be read: {error}") from error
         return np.asarray(found)[back]
 
-    def _load(self, number: int) -> np.ndarray:
-        """One verified chunk."""
-        shard, inside = divmod(number, self.meta.shard_clips // self.meta.chunk_clips)
-        mapped = self._maps[shard] if shard in self._maps else self._map(shard)
-        return self._zeros if mapped is None else mapped.chunk(inside)
+    def _load(self, numbers: list[int], needed: np.ndarray) -> Iterator[Loaded]:
+        """Chunks of mapped shards, verified."""
+        per_shard = self.meta.shard_clips // self.meta.chunk_clips
+        for shard, group in groupby(numbers, lambda number: number // per_shard):
+            mapped = self._maps[shard] if shard in self._maps else self._map(shard, needed // per_shard)
+            for number in group:
+                address = None if mapped is None else mapped.address(number % per_shard)
+                if mapped is None or address is None:
+                    self._empty = self._nothing()
+                    yield Loaded(number, address_of(self._empty), self._empty)
+                else:
+                    yield Loaded(number, address, mapped)
 
-    def _map(self, shard: int) -> MappedShard | None:
-        """Map a shard; the oldest map is let go, since each holds a file descriptor."""
+    def _nothing(self) -> np.ndarray:
+        """Zeros for chunks that were never written; the system gives them no memory until they are read."""
+        if self._empty is None:
+            self._empty = np.zeros((self.meta.chunk_clips, self.meta.frames, self.meta.channels), self.dtype)
+        return self._empty
+
+    def _map(self, shard: int, needed: np.ndarray) -> MappedShard | None:
+        """Map a shard; old maps that are not needed now are let go, since each holds a file descriptor."""
         chunks = self.meta.shard_clips // self.meta.chunk_clips
-        while len(self._maps) >= _MOST_MAPS:
-            oldest = next(iter(self._maps))
-            del self._maps[oldest]
-            self._views.forget(oldest * chunks, (oldest + 1) * chunks)
+        if len(self._maps) >= self._most_maps:
+            kept = set(needed.tolist())
+            for old in [number for number in self._maps if number not in kept][:1]:
+                self._chunks.evict(old * chunks, (old + 1) * chunks, self._maps.pop(old))
         path = self._file(shard_key(shard))
         if path is None:
             return None
@@ -188,7 +216,7 @@ class ZarrReader(StoreReader):
 
     def close(self) -> None:
         """Drop the maps."""
-        self._views.forget(0, len(self))
+        self._chunks.clear()
         self._maps.clear()
 
 
@@ -219,3 +247,7 @@ def _bare(value: Any) -> Any:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         return value
     return [{key: part for key, part in item.items() if part != {}} for item in value]
+
+
+def _most_maps() -> int:
+    return max(1, min(_MOST_MAPS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE_OF_FILES))

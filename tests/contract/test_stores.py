@@ -6,12 +6,14 @@ import getpass
 import json
 import pickle
 import platform
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -390,16 +392,57 @@ def test_many_processes_read_at_once(written: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_more_shards_than_file_descriptors(tmp_path: Path) -> None:
-    n, meta = 600, example_meta(chunk_clips=1, shard_clips=1, dtype="float16")
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """A limit of open files under which a reader maps few shards at a time."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    yield 256
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _one_clip_shards(path: Path, n: int) -> np.ndarray:
+    meta = example_meta(chunk_clips=1, shard_clips=1, dtype="float16")
     features = np.arange(n, dtype=np.float32)[:, None, None] * np.ones((1, FRAMES, CHANNELS), np.float32)
     ids = [f"clip {row}" for row in range(n)]
-    write_store(tmp_path / "s.zarr", meta=meta, clip_id=ids, features=features, n_frames=np.full(n, FRAMES))
+    write_store(path, meta=meta, clip_id=ids, features=features, n_frames=np.full(n, FRAMES))
+    return features.astype(np.float16)
+
+
+def test_more_shards_than_file_descriptors(tmp_path: Path, few_files: int) -> None:
+    features = _one_clip_shards(tmp_path / "s.zarr", 600)
+    order = np.random.default_rng(0).permutation(600)
     before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
     with open_store(tmp_path / "s.zarr") as reader:
-        assert np.array_equal(reader.read(np.arange(n))[:, 0, 0], np.arange(n))
+        assert np.array_equal(reader.read(order), features[order])
+        for row in range(100):
+            assert np.array_equal(reader.read(np.array([row])), features[row : row + 1])
         if before:
-            assert len(list(Path("/proc/self/fd").iterdir())) - before < 200
+            assert len(list(Path("/proc/self/fd").iterdir())) - before <= few_files // 8
+
+
+def test_threads_read_while_others_let_shards_go(tmp_path: Path, few_files: int) -> None:
+    """Copies are made outside the lock: what they read must stay mapped."""
+    features = _one_clip_shards(tmp_path / "s.zarr", 200)
+    with open_store(tmp_path / "s.zarr") as reader, ThreadPoolExecutor(8) as pool:
+        draws = [np.random.default_rng(seed).integers(0, 200, 24) for seed in range(300)]
+        for rows, found in zip(draws, pool.map(reader.read, draws), strict=True):
+            assert np.array_equal(found, features[rows])
+
+
+@pytest.mark.parametrize("format", ["zarr", "h5"])
+@pytest.mark.parametrize("clip_values", [1, 7, 40_000])
+def test_any_width_of_clips_and_any_order(tmp_path: Path, format: str, clip_values: int) -> None:
+    n, rng = 21, np.random.default_rng(0)
+    meta = example_meta(frames=1, channels=clip_values, dtype="float32", chunk_clips=4, shard_clips=8)
+    features = rng.standard_normal((n, 1, clip_values)).astype(np.float32)
+    path = tmp_path / f"s.{format}"
+    write_store(path, meta=meta, clip_id=[f"c{i}" for i in range(n)], features=features, n_frames=np.ones(n, int))
+    with open_store(path) as reader:
+        for rows in (np.array([], int), np.array([20]), np.array([5, 5, 0, 20, 5]), rng.permutation(n)):
+            found = reader.read(rows)
+            assert found.flags.writeable
+            assert found.tobytes() == features[rows].tobytes()
 
 
 def test_foreign_layout_is_read_through_zarr(tmp_path: Path) -> None:
