@@ -36,7 +36,7 @@ from pipeline.extraction.reuse import Copier, Reuse, match, open_sources, requir
 from pipeline.extraction.run_stores import RunStore, make_spec, preview_stores
 from pipeline.extraction.runners import DaskRunner, Runner, SerialRunner
 from pipeline.extraction.settings import ExtractReport, ExtractSettings
-from pipeline.extraction.task import make_clip
+from pipeline.extraction.task import clip_path
 from pipeline.manifest import ClipTable, require_valid
 from pipeline.manifest.index import AudioIndex
 from pipeline.stores import State, StoreWriter, open_store
@@ -71,8 +71,8 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
 
 
 def _open_index(table: ClipTable, settings: ExtractSettings) -> AudioIndex:
-    """Beside the clip table; in memory where nothing is to be written."""
-    return AudioIndex(None if settings.dry_run else layout.index_path(table.name))
+    """Beside the clip table; only read where nothing is to be written."""
+    return AudioIndex(layout.index_path(table.name), read_only=settings.dry_run)
 
 
 def _run(
@@ -105,10 +105,9 @@ def _require_one_teacher_for_weights(settings: ExtractSettings) -> None:
 
 
 def _clip_jobs(table: ClipTable) -> dict[str, ClipJob]:
-    return {
-        clip_id: make_clip(clip_id, table.audio_path(row), table.start_s[row], table.duration_s[row])
-        for row, clip_id in enumerate(table.clip_id.tolist())
-    }
+    root = clip_path(table.root).rstrip("/")
+    columns = (column.tolist() for column in (table.clip_id, table.path, table.start_s, table.duration_s))
+    return {clip_id: ClipJob(clip_id, f"{root}/{path}", *times) for clip_id, path, *times in zip(*columns, strict=True)}
 
 
 def _plan(

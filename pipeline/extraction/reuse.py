@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from pipeline.extraction.census import Census
 from pipeline.extraction.jobs import Copied, OutputJob, Place, ShardJob
 from pipeline.extraction.run_stores import RunStore
 from pipeline.stores import State, StoreReader, open_store
+from pipeline.stores.digests import digest_clips
 from pipeline.stores.pending import kept_rows, state_before
 from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import digest_clip, require_same
+from pipeline.stores.schema import require_same
 from pipeline.stores.target import working_path
 
 _SUFFIXES = (".zarr", ".h5", ".hdf5")
@@ -97,8 +98,13 @@ def _moved(arrays: ClipArrays, census: Census, new: Sequence[str]) -> set[str]:
 
 
 def _rows_with(arrays: ClipArrays, usable: np.ndarray, wanted: Set[bytes], source: int) -> dict[bytes, Place]:
-    rows = np.flatnonzero(usable).tolist()
-    digests = ((arrays.samples_digest[row].tobytes(), row) for row in rows)
+    """The last usable row of each digest that is wanted; the digests' first bytes leave few to be compared."""
+    if not wanted:
+        return {}
+    rows = np.flatnonzero(usable)
+    heads = np.frombuffer(b"".join(digest[:8] for digest in wanted), np.uint64)
+    mine = np.ascontiguousarray(arrays.samples_digest[rows, :8]).view(np.uint64)[:, 0]
+    digests = ((arrays.samples_digest[row].tobytes(), row) for row in rows[np.isin(mine, heads)].tolist())
     return {digest: Place(source, row) for digest, row in digests if digest in wanted and any(digest)}
 
 
@@ -158,34 +164,38 @@ class Copier:
             return output
         store = self._stores[output.target.name]
         first = job.shard * output.target.shard_clips
-        parts = [self._take(store, first, row) for row in sorted(output.planned)]
-        found = [part for part in parts if part is not None]
-        if len(found) < len(parts):
-            lost = len(parts) - len(found)
+        rows = np.array(sorted(output.planned))
+        places = [store.places[first + row] for row in rows.tolist()]
+        source, at = (np.array(column) for column in zip(*((p.source, p.row) for p in places), strict=True))
+        parts = [self._take(store, first, rows[source == k], _Part(k, at[source == k])) for k in np.unique(source)]
+        copied = _join(parts, output)
+        if lost := len(rows) - len(copied.rows):
             self._listener(Warned(f"{store.meta.name}: {lost} clips of shard {job.shard} are damaged; computed anew."))
-        self.n_copied[store.meta.name] += len(found)
-        return replace(output, planned=frozenset(row for row, *_ in found), copied=_stack(found, output))
+        self.n_copied[store.meta.name] += len(copied.rows)
+        return replace(output, planned=frozenset(copied.rows.tolist()), copied=copied if len(copied.rows) else None)
 
-    def _take(
-        self, store: RunStore, first: int, row: int
-    ) -> tuple[int, np.ndarray, int, int, str, bytes, bytes] | None:
-        place = store.places[first + row]
-        reader = self._sources[place.source] if place.source >= 0 else self._reader(store)
-        arrays = store.arrays if place.source < 0 else reader.arrays
-        failure = str(arrays.failure[place.row])
-        state = int(arrays.state[place.row]) or int(state_before(failure))
-        n_frames = int(arrays.n_frames[place.row])
-        try:
-            features = reader.read(np.array([place.row]))[0]
-        except (StoreError, IndexError):
-            return None
-        found = digest_clip(str(arrays.clip_id[place.row]), state, failure, n_frames, features)
-        if found != arrays.clip_digest[place.row].tobytes():
-            return None
-        clip_id = str(store.arrays.clip_id[first + row])
-        file = self._census.digest_of(clip_id) if place.row != first + row or place.source >= 0 else None
-        own = arrays.file_digest[place.row].tobytes()
-        return row, features, n_frames, state, failure, file or own, arrays.samples_digest[place.row].tobytes()
+    def _take(self, store: RunStore, first: int, rows: np.ndarray, part: _Part) -> Copied:
+        """What one source has for some rows of a shard, as far as it gives its digest."""
+        reader = self._sources[part.source] if part.source >= 0 else self._reader(store)
+        arrays, at = store.arrays if part.source < 0 else reader.arrays, part.rows
+        features, there = _read(reader, at)
+        rows, at = rows[there], at[there]
+        failure = arrays.failure[at].tolist()
+        state = arrays.state[at]
+        pending = np.flatnonzero(state == State.PENDING).tolist()
+        state[pending] = [state_before(failure[k]) for k in pending]
+        found = digest_clips(arrays.clip_id[at].tolist(), state, failure, arrays.n_frames[at], features)
+        good = np.flatnonzero((found == arrays.clip_digest[at]).all(axis=1))
+        rows, at = rows[good], at[good]
+        files = arrays.file_digest[at]
+        for k in np.flatnonzero((at != first + rows) | (part.source >= 0)).tolist():  # the audio may be another file
+            if digest := self._census.digest_of(str(store.arrays.clip_id[first + rows[k]])):
+                files[k] = np.frombuffer(digest, np.uint8)
+        return Copied(
+            rows=rows, features=features[good], n_frames=arrays.n_frames[at], state=state[good],
+            failure=tuple(failure[k] for k in good.tolist()), file_digest=files,
+            samples_digest=arrays.samples_digest[at],
+        )  # fmt: skip
 
     def _reader(self, store: RunStore) -> StoreReader:
         if store.meta.name not in self._own:
@@ -193,16 +203,33 @@ class Copier:
         return self._own[store.meta.name]
 
 
-def _stack(found: Sequence[tuple[int, np.ndarray, int, int, str, bytes, bytes]], output: OutputJob) -> Copied | None:
-    if not found:
-        return None
-    rows, features, n_frames, state, failure, files, samples = zip(*found, strict=True)
-    return Copied(
-        rows=np.array(rows),
-        features=np.stack(features).astype(np.dtype(output.target.dtype), copy=False),
-        n_frames=np.array(n_frames, np.int32),
-        state=np.array(state, np.uint8),
-        failure=tuple(failure),
-        file_digest=np.frombuffer(b"".join(files), np.uint8).reshape(-1, 32),
-        samples_digest=np.frombuffer(b"".join(samples), np.uint8).reshape(-1, 32),
-    )
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows of one source."""
+
+    source: int
+    rows: np.ndarray
+
+
+def _read(reader: StoreReader, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features of the rows that can be read, and the places of those among all."""
+    try:
+        return reader.read(rows), np.arange(len(rows))
+    except (StoreError, IndexError):
+        pass
+    found: dict[int, np.ndarray] = {}
+    for place, row in enumerate(rows.tolist()):
+        with suppress(StoreError, IndexError):
+            found[place] = reader.read(np.array([row]))[0]
+    features = np.stack(list(found.values())) if found else np.empty((0, *reader.shape[1:]), reader.dtype)
+    return features, np.array(list(found), np.int64)
+
+
+def _join(parts: Sequence[Copied], output: OutputJob) -> Copied:
+    """All parts of a shard, in the order of its rows."""
+    order = np.argsort(np.concatenate([part.rows for part in parts]))
+    failure = [text for part in parts for text in part.failure]
+    names = ("rows", "features", "n_frames", "state", "file_digest", "samples_digest")
+    made = {name: np.concatenate([getattr(part, name) for part in parts])[order] for name in names}
+    made["features"] = made["features"].astype(np.dtype(output.target.dtype), copy=False)
+    return Copied(**made, failure=tuple(failure[k] for k in order.tolist()))

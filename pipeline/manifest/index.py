@@ -44,12 +44,16 @@ class AudioIndex:
 
     One that cannot be opened or written (damaged, read-only, locked by a network disk that knows no
     locks), or that has no path, is done without: facts are then kept in memory for this run only.
+
+    Args:
+        read_only: the file is only read, and new facts are kept in memory.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self._base = _open(path if path is not None and path.exists() else None)
-        self._to_be_made = path is not None and not path.exists()
+    def __init__(self, path: Path | None, *, read_only: bool = False) -> None:
+        there = path if path is not None and path.exists() else None
+        self.path, self._to_be_made = path, path is not None and there is None and not read_only
+        self._known = _open_to_read(there) if read_only and there else None
+        self._base = _open(None if read_only else there)
 
     def __enter__(self) -> AudioIndex:
         return self
@@ -57,7 +61,8 @@ class AudioIndex:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._base.close()
+        for base in filter(None, (self._known, self._base)):
+            base.close()
 
     def file_digests(self, stamps: Mapping[str, Stamp]) -> dict[str, bytes]:
         """SHA-256 of the files that are known and lie there as they did, by path."""
@@ -91,15 +96,21 @@ class AudioIndex:
             )
 
     def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        try:
-            yield from self._base.execute(query)
-        except sqlite3.Error:  # what cannot be read is read from the audio again
-            return
+        for base in filter(None, (self._known, self._base)):
+            with contextlib.suppress(sqlite3.Error):  # what cannot be read is read from the audio again
+                yield from base.execute(query)
 
 
 def _segment(row: Sequence[Any]) -> Segment:
     digest, start_s, duration_s = row
     return bytes(digest), float(start_s), float(duration_s)
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection | None:
+    try:
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_TIMEOUT_S, uri=True)
+    except sqlite3.Error:
+        return None
 
 
 def _open(path: Path | None) -> sqlite3.Connection:

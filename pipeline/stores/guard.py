@@ -74,7 +74,8 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
         FileNotFoundError: there is nothing.
     """
     with open_regular(path) as handle:
-        content = handle.read(most_bytes + 1)
+        size = os.fstat(handle.fileno()).st_size  # what is asked for is allocated at once
+        content = handle.read(min(size, most_bytes) + 1)
     require_bytes(str(path), len(content), most_bytes)
     return content
 
@@ -190,13 +191,14 @@ class TextBudget:
 
     Args:
         n_texts: how many there will be.
-        unique: a text that stands twice ends it, so that a forged count of ids costs nothing.
+        unique: a text that stands twice in a lot, or a lot that stands twice, ends it, so that a forged
+            count of ids costs nothing.
     """
 
     def __init__(self, where: str, name: str, n_texts: int, *, unique: bool) -> None:
         self._where, self._name, self._unique = where, name, unique
         self._left = MAX_TEXT_BYTES + n_texts * _TEXT_ALLOWANCE
-        self._seen: set[str] = set()
+        self._seen: set[str] = set()  # the first of each lot: ids of different lots are compared later
 
     def add(self, texts: Sequence[str]) -> None:
         """Count some more.
@@ -204,13 +206,12 @@ class TextBudget:
         Raises:
             StoreError: too much text in all, an id that stands twice, one that is no text.
         """
-        if not all(isinstance(text, str) for text in texts):
+        if not all(issubclass(kind, str) for kind in set(map(type, texts))):
             raise StoreError(f"{self._where}: {self._name} holds something that is no text: damaged or forged.")
         self._left -= sum(map(len, texts))
         if self._left < 0:
             raise StoreError(f"{self._where}: the texts of {self._name} are longer than any store's: forged.")
-        if self._unique:
-            before = len(self._seen)
-            self._seen.update(texts)
-            if len(self._seen) != before + len(texts):
+        if self._unique and texts:
+            if texts[0] in self._seen or len(set(texts)) != len(texts):
                 raise StoreError(f"{self._where}: some {self._name} stand twice; ids must be unique.")
+            self._seen.add(texts[0])

@@ -107,7 +107,7 @@ def parse_line(line: str) -> ShardRecord:
 
 
 class Journal:
-    """Append-only; a line is on the disk when :meth:`append` returns."""
+    """Append-only; a line is on the disk when :meth:`append` returns, unless it was told not to sync."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
@@ -123,11 +123,12 @@ class Journal:
         if keep != len(content):
             os.truncate(self.path, keep)
 
-    def append(self, record: ShardRecord) -> None:
-        """Add a record and sync."""
+    def append(self, record: ShardRecord, *, sync: bool = True) -> None:
+        """Add a record; without ``sync`` a killed process keeps it, a power cut may not."""
         self._handle.write(record.line().encode() + b"\n")
         self._handle.flush()
-        os.fsync(self._handle.fileno())
+        if sync:
+            os.fsync(self._handle.fileno())
 
     def clear(self) -> None:
         """Forget all lines: they have been folded into the arrays."""

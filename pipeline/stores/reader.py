@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -54,7 +54,7 @@ class ClipArrays:
         for name, (shape, _) in CLIP_ARRAYS.items():
             if getattr(self, name).shape != (n, *shape):
                 raise StoreError(f"{where}: {name} has shape {getattr(self, name).shape}, expected {(n, *shape)}.")
-        if len(set(self.clip_id.tolist())) != n:
+        if not all_differ(self.clip_id.tolist()):
             raise StoreError(f"{where}: some clip_id stand twice; ids must be unique.")
         for name in ("clip_id", "failure"):
             _check_texts(getattr(self, name).tolist(), where, name)
@@ -187,9 +187,16 @@ def require_small(where: str, n_arrays: int, n_bytes: int) -> None:
         )
 
 
+def all_differ(texts: Sequence[str]) -> bool:
+    """Whether no text stands twice; by their hashes, which take an eighth of the memory of a set."""
+    hashes = np.fromiter(map(hash, texts), np.int64, len(texts))
+    hashes.sort()
+    return not (hashes[1:] == hashes[:-1]).any() or len(set(texts)) == len(texts)
+
+
 def _check_texts(texts: list[str], where: str, name: str) -> None:
     """Valid Unicode without NUL, none too long; an id is not empty."""
-    if any(len(text) > MAX_STRING for text in texts):
+    if max(map(len, texts), default=0) > MAX_STRING:
         raise StoreError(f"{where}: a clip_id or failure text is longer than {MAX_STRING} characters.")
     together = "\0".join(texts)
     try:

@@ -1,4 +1,4 @@
-"""The store's schema, version 1: names, types, limits, fingerprint and digests.
+"""The store's schema, version 1: names, types, limits and fingerprint.
 
 The same tree is kept in Zarr v3 and in HDF5; ``docs/store-format.md`` describes it for readers in
 other languages.
@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
@@ -233,41 +233,6 @@ def require_same(found: StoreMeta, wanted: StoreMeta, where: str) -> None:
         f"{where} was made with other settings: {'; '.join(differing) or 'its fingerprint differs'}. "
         "Use the same settings, another path, or remove the store."
     )
-
-
-def digest_clip(clip_id: str, state: int, failure: str, n_frames: int, features: np.ndarray) -> bytes:
-    """SHA-256 over what the store says of one clip.
-
-    Covers the id, the state, the reason, the number of valid frames, and the valid frames' bytes
-    (little-endian, in the stored type).
-
-    Shape:
-        features: [frames, channels]
-    """
-    digest = hashlib.sha256()
-    for text in (clip_id, failure):
-        encoded = text.encode("utf-8", "surrogateescape")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    digest.update(int(state).to_bytes(1, "little") + int(n_frames).to_bytes(8, "little"))
-    digest.update(
-        np.ascontiguousarray(features[:n_frames]).astype(features.dtype.newbyteorder("<"), copy=False).tobytes()
-    )
-    return digest.digest()
-
-
-def digest_content(clip_ids: Sequence[str], clip_digests: np.ndarray) -> str:
-    """The content digest: SHA-256 over the clips' digests in the order of their ids.
-
-    Formats, shard sizes and the order of rows do not change it; run records, uuid and times stand
-    outside it.
-
-    Shape:
-        clip_digests: [clips, 32], uint8
-    """
-    digest = hashlib.sha256()
-    for row in sorted(range(len(clip_ids)), key=lambda row: clip_ids[row].encode("utf-8", "surrogateescape")):
-        digest.update(clip_digests[row].tobytes())
-    return digest.hexdigest()
 
 
 def example_meta(**changes: Any) -> StoreMeta:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.stores.digests import digest_clips
 from pipeline.stores.disk import writing
 from pipeline.stores.journal import ShardRecord
-from pipeline.stores.schema import DIGEST_BYTES, HDF5_SUFFIXES, MAX_STRING, StoreMeta, digest_clip
+from pipeline.stores.schema import HDF5_SUFFIXES, MAX_STRING, StoreMeta
 from pipeline.stores.shards import shard_key, write_shard
 from pipeline.stores.zarr_store import FEATURES
 
@@ -50,11 +51,8 @@ class ShardTarget:
                 a value that is no number; a disk that is full.
         """
         stored = self._cast(features, clip_ids)
-        reasons = tuple(map(storable_text, failure))
-        clip_digest = np.zeros((len(clip_ids), DIGEST_BYTES), np.uint8)
-        for row, clip_id in enumerate(clip_ids):
-            digest = digest_clip(clip_id, int(state[row]), reasons[row], int(n_frames[row]), stored[row])
-            clip_digest[row] = np.frombuffer(digest, np.uint8)
+        reasons = tuple(storable_text(text) if text else "" for text in failure)
+        clip_digest = digest_clips(clip_ids, state, reasons, n_frames, stored)
         path = Path(self.folder) / FEATURES / shard_key(shard)
         with writing(f"Shard {shard} of {self.name}"):
             sha256 = write_shard(path, stored, chunk_clips=self.chunk_clips, shard_clips=self.shard_clips)
@@ -99,6 +97,17 @@ def _why_not(value: float, kind: np.dtype) -> str:
 def storable_text(text: str) -> str:
     """Text as every format can keep it: valid UTF-8, no NUL, not longer than the schema allows."""
     return text.encode("utf-8", "replace").decode().replace("\0", " ")[:MAX_STRING]
+
+
+def are_storable(texts: Sequence[str]) -> bool:
+    """Whether all texts are such, and none is empty: looked at together, which is fast."""
+    together = "\0".join(texts)
+    try:
+        together.encode()
+    except UnicodeEncodeError:
+        return False
+    plain = together.count("\0") == max(0, len(texts) - 1)
+    return plain and all(texts) and max(map(len, texts), default=0) <= MAX_STRING
 
 
 def target_of(path: Path, meta: StoreMeta) -> ShardTarget:

@@ -22,17 +22,18 @@ from pipeline.errors import StoreError
 from pipeline.events import Listener, ignore
 from pipeline.files import publish_bytes
 from pipeline.stores.copying import unpack
+from pipeline.stores.digests import digest_content
 from pipeline.stores.disk import remove_drafts, writing
 from pipeline.stores.hdf5_store import write_hdf5
 from pipeline.stores.journal import JOURNAL, Journal, ShardRecord, read_journal
 from pipeline.stores.lease import Lease
 from pipeline.stores.opening import open_store
 from pipeline.stores.pending import NOTHING, Update, pending_shards, prepare
-from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, digest_content, require_same, with_fingerprint
+from pipeline.stores.reader import ClipArrays, all_differ
+from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, require_same, with_fingerprint
 from pipeline.stores.shards import shard_key
 from pipeline.stores.sums import SUMS, collect_sums
-from pipeline.stores.target import ShardTarget, storable_text, target_of, working_path
+from pipeline.stores.target import ShardTarget, are_storable, storable_text, target_of, working_path
 from pipeline.stores.zarr_store import FEATURES, create_zarr, publish_root, replace_small_arrays, root_document
 
 
@@ -127,8 +128,8 @@ class StoreWriter:
         with open_store(self.work) as reader:
             return reader.canaries()
 
-    def record(self, record: ShardRecord) -> None:
-        """Journal a finished shard; it counts from here on.
+    def record(self, record: ShardRecord, *, sync: bool = True) -> None:
+        """Journal a finished shard; it counts from here on, without ``sync`` once the disk has it.
 
         Raises:
             StoreBusyError: the lease was lost to another writer, after a long sleep of this one.
@@ -136,7 +137,7 @@ class StoreWriter:
         """
         self._lease.require_held()
         with writing(self.work):
-            self._journal.append(record)
+            self._journal.append(record, sync=sync)
         self._changed = True
         self._shards[_key(record.shard)] = record.sha256
         for name in CLIP_ARRAYS:
@@ -186,10 +187,10 @@ def _key(shard: int) -> str:
 
 def _check_ids(clip_ids: np.ndarray, where: Path) -> None:
     ids = clip_ids.tolist()
-    if len(set(ids)) != len(ids):
+    if not all_differ(ids):
         twice = next(clip_id for clip_id, count in Counter(ids).items() if count > 1)
         raise StoreError(f"{where}: the clip_id {twice!r} stands twice; ids must be unique.")
-    if odd := [clip_id for clip_id in ids if not clip_id or storable_text(clip_id) != clip_id]:
+    if not are_storable(ids) and (odd := [text for text in ids if not text or storable_text(text) != text]):
         raise StoreError(
             f"{where}: the clip_id {odd[0][:200]!r} is not text that a store can keep (valid UTF-8, no NUL, not too "
             "long). Rename the file, or give its clip another id in the clip table."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from pipeline.stores.digests import digest_clips
 from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import State, digest_clip
+from pipeline.stores.schema import State
 
 #: Flags of a clip.
 OTHER, SPILLS, NOT_FINITE = 1, 2, 4
@@ -28,7 +30,7 @@ class Facts:
     def __len__(self) -> int:
         return len(self.arrays.clip_id)
 
-    @property
+    @cached_property
     def finished(self) -> np.ndarray:
         """[clips] bool: done or failed; what is pending is not looked at."""
         found: np.ndarray = self.arrays.state != State.PENDING
@@ -50,21 +52,28 @@ def check_block(features: np.ndarray, first: int, facts: Facts) -> np.ndarray:
     """
     n = max(0, min(len(features), len(facts) - first))
     flags = np.zeros(n, np.uint8)
-    arrays, todo = facts.arrays, (facts.finished & facts.usable)[first : first + n]
+    arrays, here = facts.arrays, slice(first, first + n)
+    todo = facts.finished[here] & facts.usable[here]
+    if not todo.any():
+        return flags
     if not _all_finite(features):
         odd = [not _all_finite(features[row]) for row in range(n)]
         flags[todo & np.array(odd, bool)] |= NOT_FINITE
-    for row in np.flatnonzero(todo).tolist():
-        place = first + row
-        frames = int(arrays.n_frames[place])
-        if frames < features.shape[1] and features[row, frames:].any():
-            flags[row] |= SPILLS
-        found = digest_clip(
-            arrays.clip_id[place], int(arrays.state[place]), arrays.failure[place], frames, features[row]
-        )
-        if found != arrays.clip_digest[place].tobytes():
-            flags[row] |= OTHER
+    flags[todo & _spills(features[:n], arrays.n_frames[here])] |= SPILLS
+    found = digest_clips(
+        arrays.clip_id[here].tolist(), arrays.state[here], arrays.failure[here].tolist(), arrays.n_frames[here],
+        features[:n],
+    )  # fmt: skip
+    flags[todo & (found != arrays.clip_digest[here]).any(axis=1)] |= OTHER
     return flags
+
+
+def _spills(features: np.ndarray, n_frames: np.ndarray) -> np.ndarray:
+    """[clips] bool: something is beyond the valid frames."""
+    found = np.zeros(len(features), bool)
+    for row in np.flatnonzero(n_frames < features.shape[1]).tolist():
+        found[row] = features[row, n_frames[row] :].any()
+    return found
 
 
 def _all_finite(features: np.ndarray) -> bool:

@@ -11,8 +11,9 @@ import numpy as np
 
 from pipeline.stores.checking.blocks import Facts
 from pipeline.stores.checking.report import Log
+from pipeline.stores.digests import digest_content
 from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, State, StoreMeta, digest_content, make_fingerprint
+from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, State, StoreMeta, make_fingerprint
 from pipeline.stores.schema import fingerprint_fields as fields_of
 
 CHECK = "small arrays"

@@ -7,8 +7,12 @@ Every verb that makes a store from stores (merge, subset, convert, pool, import)
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,16 @@ import numpy as np
 from pipeline import provenance
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
+from pipeline.stores.journal import ShardRecord
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import ClipArrays, StoreReader
 from pipeline.stores.schema import State, StoreMeta
-from pipeline.stores.target import working_path
+from pipeline.stores.target import ShardTarget, working_path
 from pipeline.stores.writer import StoreWriter
 
 Read = Callable[[np.ndarray], np.ndarray]
+_THREADS = 4
+_AHEAD_BYTES = 1 << 27
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,26 +89,35 @@ def write_derived(path: Path, derivation: Derivation, listener: Listener = ignor
     with StoreWriter(path, meta, arrays.clip_id, make_canaries=lambda: dict(derivation.canaries)) as writer:
         if not np.array_equal(writer.arrays.clip_id, arrays.clip_id):
             raise StoreError(f"{path} holds an unfinished store of other clips. Remove it, or name another path.")
-        target = writer.target
-        pending, size, n = writer.pending_shards(), target.shard_clips, len(arrays.clip_id)
-        parts = [np.arange(n)[shard * size : (shard + 1) * size] for shard in pending]
-        listener(TaskStarted(task, sum(map(len, parts)), "clips"))
-        for shard, rows in zip(pending, parts, strict=True):
-            writer.record(
-                target.write(
-                    shard,
-                    clip_ids=arrays.clip_id[rows].tolist(),
-                    features=derivation.read(rows),
-                    n_frames=arrays.n_frames[rows],
-                    state=arrays.state[rows],
-                    failure=arrays.failure[rows].tolist(),
-                    file_digest=arrays.file_digest[rows],
-                    samples_digest=arrays.samples_digest[rows],
-                )
-            )
-            listener(TaskAdvanced(task, len(rows)))
+        size, n = writer.target.shard_clips, len(arrays.clip_id)
+        parts = {shard: np.arange(shard * size, min((shard + 1) * size, n)) for shard in writer.pending_shards()}
+        listener(TaskStarted(task, sum(map(len, parts.values())), "clips"))
+        with closing(_written(writer.target, derivation, parts)) as records:
+            for record in records:
+                writer.record(record, sync=False)  # what a power cut takes is copied again
+                listener(TaskAdvanced(task, len(record)))
         listener(TaskFinished(task))
         return writer.finish(provenance.describe(verb=derivation.meta.derived.get("verb", "")), listener)
+
+
+def _written(target: ShardTarget, derivation: Derivation, parts: Mapping[int, np.ndarray]) -> Generator[ShardRecord]:
+    """Records of shards in order: read here, written by threads, since a disk syncs several files as fast as one."""
+    arrays = derivation.arrays
+    ahead = max(1, min(_THREADS, _AHEAD_BYTES // max(1, target.shard_clips * derivation.meta.clip_bytes)))
+    waiting: deque[Future[ShardRecord]] = deque()
+    with ThreadPoolExecutor(ahead, thread_name_prefix="write") as pool:
+        for shard, rows in parts.items():
+            write = partial(
+                target.write, shard,
+                clip_ids=arrays.clip_id[rows].tolist(), features=derivation.read(rows), n_frames=arrays.n_frames[rows],
+                state=arrays.state[rows], failure=arrays.failure[rows].tolist(),
+                file_digest=arrays.file_digest[rows], samples_digest=arrays.samples_digest[rows],
+            )  # fmt: skip
+            waiting.append(pool.submit(write))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _require_free(path: Path, meta: StoreMeta) -> None:

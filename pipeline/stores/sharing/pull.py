@@ -14,10 +14,11 @@ from pipeline import layout
 from pipeline.errors import StoreError
 from pipeline.events import Listener, Note, Warned, ignore
 from pipeline.files import sync
+from pipeline.stores.digests import digest_content
 from pipeline.stores.disk import writing
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import StoreReader
-from pipeline.stores.schema import HDF5_SUFFIXES, StoreMeta, digest_content
+from pipeline.stores.schema import HDF5_SUFFIXES, StoreMeta
 from pipeline.stores.sharing.catalogue import CATALOGUE, SUFFIXES, Entry, list_entries, read_catalogue
 from pipeline.stores.sharing.contents import Contents, read_contents, require_listed
 from pipeline.stores.sharing.fetching import Wanted, fetch_file
