@@ -21,6 +21,7 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publishing
+from pipeline.stores.coordinates import TIME, TIME_ATTRIBUTES, frame_times
 from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json
 from pipeline.stores.hdf5_guard import read_texts, require_inflatable, require_numbers
@@ -54,6 +55,7 @@ def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Liste
                 features[rows[0] : rows[-1] + 1] = source.read(rows)
                 listener(TaskAdvanced(task, len(rows)))
             _write_small(file, source)
+            _write_time(file, meta)
         append_seal(draft)
     listener(TaskFinished(task))
 
@@ -69,6 +71,13 @@ def _write_small(file: h5py.File, source: StoreReader) -> None:
         file[name].dims[0].label = "clip"
     for name, values in source.canaries().items():
         file.create_dataset(f"canary/{name}", data=values, fletcher32=True)
+
+
+def _write_time(file: h5py.File, meta: StoreMeta) -> None:
+    times = file.create_dataset(TIME, data=frame_times(meta), fletcher32=True)
+    times.dims[0].label = "frame"
+    for key, text in TIME_ATTRIBUTES.items():
+        times.attrs.create(key, text, dtype=_TEXT)
 
 
 def _require_space(folder: Path, n_bytes: int) -> None:

@@ -17,6 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from pipeline.errors import StoreError
 from pipeline.files import publish_bytes, sync
+from pipeline.stores.coordinates import FEATURES_ATTRIBUTES, TIME, TIME_ATTRIBUTES, TIME_CHUNK, frame_times
 from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, StoreMeta
 
@@ -58,11 +59,12 @@ def creating(path: Path) -> Iterator[Path]:
 
 
 def fill_new(folder: Path, meta: StoreMeta, arrays: ClipArrays, canaries: Mapping[str, np.ndarray]) -> None:
-    """Attributes, small arrays and canaries of a new store; ``features`` is made, but not filled."""
+    """Attributes, small arrays, times of frames and canaries of a new store; ``features`` is made, but not filled."""
     group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes=meta.attributes())
     _create_features(group, meta, len(arrays.clip_id))
     for name in CLIP_ARRAYS:
         _create_small(group, name, getattr(arrays, name))
+    _create_time(group, meta)
     if canaries:
         canary = group.create_group(CANARY)
         for name, value in canaries.items():
@@ -84,6 +86,7 @@ def _create_features(group: zarr.Group, meta: StoreMeta, n_clips: int) -> None:
         filters=None,
         fill_value=0,
         dimension_names=_DIMENSIONS,
+        attributes=FEATURES_ATTRIBUTES,
         chunk_key_encoding={"name": "default", "separator": "."},
     )
 
@@ -100,6 +103,26 @@ def _create_small(group: zarr.Group, name: str, values: np.ndarray) -> None:
         dimension_names=("clip", "byte")[: values.ndim],
     )
     array[...] = values
+
+
+def _create_time(group: zarr.Group, meta: StoreMeta) -> None:
+    array = group.create_array(
+        TIME,
+        shape=(meta.frames,),
+        dtype="float64",
+        chunks=(min(TIME_CHUNK, meta.frames),),
+        compressors=[Crc32cCodec()],
+        dimension_names=("frame",),
+        attributes=TIME_ATTRIBUTES,
+    )
+    array[...] = frame_times(meta)
+
+
+def replace_times(path: Path, meta: StoreMeta) -> None:
+    """Write the times of frames anew, from the root attributes."""
+    shutil.rmtree(path / TIME, ignore_errors=True)
+    _create_time(zarr.open_group(path, mode="r+"), meta)
+    _sync_tree(path / TIME)
 
 
 def _create_canary(folder: zarr.Group, name: str, value: np.ndarray) -> None:

@@ -13,13 +13,15 @@ from pipeline.files import publish_bytes
 from pipeline.stores.checking.diagnosis import Diagnosis
 from pipeline.stores.checking.report import VerifyReport
 from pipeline.stores.checking.verify import VerifyOptions, diagnose, find_place
+from pipeline.stores.coordinates import TIME
 from pipeline.stores.lease import Lease
 from pipeline.stores.opening import open_store
 from pipeline.stores.schema import State
 from pipeline.stores.sums import SUMS, collect_sums
-from pipeline.stores.zarr_store import publish_root, replace_small_arrays, root_document
+from pipeline.stores.zarr_store import publish_root, replace_small_arrays, replace_times, root_document
 
 _SHARDS = "features/c."
+_TIMES = f"{TIME}/"
 
 
 def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore) -> VerifyReport:
@@ -41,7 +43,7 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
         report, found = diagnose(place, options, listener, held=True)
         if not report.findings:
             return report
-        if beyond := sorted(name for name in found.damaged if not name.startswith(_SHARDS) and name != SUMS):
+        if beyond := sorted(name for name in found.damaged if not name.startswith((_SHARDS, _TIMES)) and name != SUMS):
             raise StoreError(
                 f"{path}: {beyond[0]} is damaged, which only a copy of the store can give back: fetch the store again "
                 "from where it came, or remove it and extract it again."
@@ -53,6 +55,8 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
                 f"{path} is not repaired: {strays[0].text}. Damaged features alone are marked; changed or missing "
                 "audio is made again by east extract itself, and files that do not belong here are yours to remove."
             )
+        if any(finding.file.startswith(TIME) for finding in report.findings) and found.meta is not None:
+            replace_times(place, found.meta)
         marked = _mark(place, {clip for finding in report.findings for clip in finding.clips})
     after, _ = diagnose(place, VerifyOptions(), listener)
     said = f"{marked:,} clips are pending now: east extract makes them again." if marked else ""
@@ -62,7 +66,9 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
 
 
 def _is_known(found: Diagnosis, name: str) -> bool:
-    """A shard that the store has, or the digest list."""
+    """A shard that the store has, the times of frames, which the root attributes give, or the digest list."""
+    if name == TIME or (name.startswith(_TIMES) and name in found.listed):
+        return found.meta is not None
     return name == SUMS or (name.startswith(_SHARDS) and name in found.listed) or name == "features"
 
 

@@ -19,6 +19,7 @@ from pipeline.stores.checking.diagnosis import Diagnosis
 from pipeline.stores.checking.findings import report_rows
 from pipeline.stores.checking.report import Log
 from pipeline.stores.checking.small import CHECK, ReadRows, Small, check_content, check_small, read_small
+from pipeline.stores.coordinates import TIME, check_times
 from pipeline.stores.reader import require_plausible
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, StoreMeta, parse_meta
 from pipeline.stores.seal import SEAL_BYTES, SEALED, Seal, hdf5_bytes, parse_seal
@@ -171,9 +172,23 @@ def _small_arrays(file: h5py.File, meta: StoreMeta, log: Log) -> Small | None:
             continue
         step = dataset.chunks[0] if dataset.chunks else n
         readers[name] = (partial(_texts if kind is str else _numbers, dataset), step)
+    _check_time(file, meta, log)
     small = read_small(readers, n, log)
     check_small(small, meta.frames, log)
     return small
+
+
+def _check_time(file: h5py.File, meta: StoreMeta, log: Log) -> None:
+    """Where frames begin; stores of earlier releases have no such array."""
+    try:
+        if TIME not in file:
+            return
+        dataset = own_dataset(file, TIME)
+        faults = list(check_times(dataset.shape, partial(_numbers, dataset), meta))
+    except (StoreError, *DAMAGE) as error:
+        faults = [str(error)]
+    for text in faults:
+        log.find(CHECK, TIME, text)
 
 
 def _numbers(dataset: h5py.Dataset, rows: slice) -> np.ndarray:

@@ -17,6 +17,7 @@ from pipeline.files import sha256_of
 from pipeline.stores.checking.listed import has_own_crc
 from pipeline.stores.checking.report import Log
 from pipeline.stores.checking.small import CHECK, ReadRows, Small, check_small, read_small
+from pipeline.stores.coordinates import TIME, check_times
 from pipeline.stores.reader import require_plausible
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, StoreMeta
 from pipeline.stores.zarr_reader import open_group, overlay_journal
@@ -130,10 +131,24 @@ def _small_arrays(
                 return None
             continue
         readers[name] = (partial(_rows_of, array), int(array.chunks[0]))
+    _check_time(folder, group, meta, log)
     small = read_small(readers, n, log)
     overlay_journal(folder, small.arrays)
     check_small(small, meta.frames, log)
     return small
+
+
+def _check_time(folder: Path, group: zarr.Group, meta: StoreMeta, log: Log) -> None:
+    """Where frames begin; stores of earlier releases have no such array."""
+    if not (folder / TIME).exists():
+        return
+    try:
+        array = find_array(group, TIME, folder.name)
+        faults = list(check_times(array.shape, partial(_rows_of, array), meta))
+    except (StoreError, *DAMAGE) as error:
+        faults = [str(error)]
+    for text in faults:
+        log.find(CHECK, TIME, text)
 
 
 def _rows_of(array: zarr.Array[Any], rows: slice) -> np.ndarray:
