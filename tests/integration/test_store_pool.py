@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from extracting import run, table_of, write_clips
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from synthetic import make_dataset
 
 import cli
 from pipeline import layout
@@ -155,19 +150,14 @@ def test_canaries_are_pooled_and_verified(tmp_path: Path, monkeypatch: pytest.Mo
     assert "itself gives no output 'frames-mean-std-" in done.output
 
 
+def test_command(tmp_path: Path) -> None:
+    make(tmp_path / "s.zarr")
+    arguments = [str(tmp_path / "s.zarr"), str(tmp_path / "p.h5"), "--how", "mean-std", "--hop", "1"]
+    done = CliRunner().invoke(cli.east, ["store", "pool", *arguments], obj={})
+    assert done.exit_code == 0, done.output
+    assert "example/features-mean-std-1s: 4 frames x 6 channels per clip" in done.output
+
+
 def _hop(path: Path) -> float:
     with open_store(path) as reader:
         return reader.meta.hop_s
-
-
-def test_a_pooled_store_is_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(layout.HOME_VARIABLE, str(tmp_path))
-    make_dataset(tmp_path)
-    source = layout.store_path("tiny", "teach", "clip")
-    out = layout.store_path("tiny", "teach", "clip-mean-std")
-    done = CliRunner().invoke(cli.east, ["store", "pool", str(source), str(out), "--how", "mean-std"], obj={})
-    assert done.exit_code == 0, done.output
-    assert "teach/clip-mean-std: 1 frames x 48 channels per clip" in done.output
-    arguments = ["--data", "tiny", "--teacher", "teach/clip-mean-std", "--loss", "east-kd", "--steps", "4"]
-    done = CliRunner().invoke(cli.east, ["train", *arguments, "--batch", "8", "--device", "cpu"], obj={})
-    assert done.exit_code == 0, done.output

@@ -136,6 +136,8 @@ def _reproducing(meta: StoreMeta, counts: Counts) -> str:
         sources = [
             f"- {escaped(_table(source).get('extractor'))}/{escaped(_table(source).get('output'))}, "
             f"content {escaped(_table(source).get('content_digest')) or 'unknown'}"
+            if "kind" not in _table(source)
+            else f"- {escaped(source['kind'])}, SHA-256 {escaped(source.get('sha256'))}"
             for source in _items(meta.derived.get("sources"))
         ]
         settings = escaped(meta.derived.get("settings"))
