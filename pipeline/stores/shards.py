@@ -31,6 +31,16 @@ def shard_key(shard: int) -> str:
     return f"c.{shard}.0.0"
 
 
+def tail_bytes(n_chunks: int) -> int:
+    """Bytes of the index at the end of a shard, with its checksum."""
+    return n_chunks * 16 + _CRC_BYTES
+
+
+def shard_bytes(n_chunks: int, content_bytes: int) -> int:
+    """Bytes of a full shard."""
+    return n_chunks * (content_bytes + _CRC_BYTES) + tail_bytes(n_chunks)
+
+
 def write_shard(path: Path, features: np.ndarray, *, chunk_clips: int, shard_clips: int) -> str:
     """Publish one shard and return the SHA-256 of its bytes.
 
@@ -107,16 +117,31 @@ class MappedShard:
         self._require_verified(number)
         return self._address + int(self._offsets[number])
 
+    def span(self, number: int) -> tuple[int, int]:
+        """First byte of a chunk in the file, and the first after its checksum; twice 0 where it was never written."""
+        if self._offsets[number] == _ABSENT:
+            return 0, 0
+        start = int(self._offsets[number])
+        return start, start + self._content_bytes + _CRC_BYTES
+
+    def has(self, number: int) -> bool:
+        """Whether a chunk that was written has its checksum here; in a file that is being fetched it may not yet."""
+        first, stop = self.span(number)
+        if first == stop or self._verified[number]:
+            return True
+        self._verified[number] = _matches(self._bytes[first:stop])
+        return bool(self._verified[number])
+
     def _open(self) -> np.ndarray:
         """The file's bytes, mapped, read-only."""
         with open_regular(self.path) as handle:
             size = handle.seek(0, 2)
-            if size < self._chunks * 16 + _CRC_BYTES:
+            if size < tail_bytes(self._chunks):
                 raise StoreError(f"{self.path.name} has {size} bytes, too few for a shard: damaged or cut short.")
             return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
     def _read_index(self) -> np.ndarray:
-        tail = self._bytes[-(self._chunks * 16 + _CRC_BYTES) :]
+        tail = self._bytes[-tail_bytes(self._chunks) :]
         if not _matches(tail):
             raise StoreError(f"{self.path.name}: the checksum of the shard's index is wrong: the file is damaged.")
         index = np.frombuffer(tail[:-_CRC_BYTES].tobytes(), "<u8").reshape(self._chunks, 2)
@@ -135,17 +160,13 @@ class MappedShard:
             raise StoreError(f"{self.path.name}: two chunks share bytes of the shard: damaged or forged.")
 
     def _require_verified(self, number: int) -> None:
-        if self._verified[number]:
-            return
-        start = int(self._offsets[number])
-        if not _matches(self._bytes[start : start + self._content_bytes + _CRC_BYTES]):
+        if not self.has(number):
             first = number * self.chunk_shape[0]
             raise StoreError(
                 f"{self.path.name}: the checksum of chunk {number} (rows {first} to "
                 f"{first + self.chunk_shape[0] - 1} of the shard) is wrong: the file is damaged. "
                 "Extract the store again, or fetch it again from where it came."
             )
-        self._verified[number] = True
 
 
 def zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -17,7 +17,7 @@ from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, MOST_COMPRESSED, TextBudget, check_tree, read_file, require_backed
 from pipeline.stores.journal import read_journal
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
-from pipeline.stores.remote import RemoteFiles
+from pipeline.stores.remote import RemoteShards
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, State, StoreMeta, parse_meta
 from pipeline.stores.shards import MappedShard, shard_key
 from pipeline.stores.zarr_guard import bounded, guarded
@@ -107,9 +107,9 @@ class ZarrReader(StoreReader):
         self._features = bounded(find_array(group, FEATURES, path))
         self._check_features()
         self._group = group
-        self._remote = RemoteFiles(path, self.meta) if "://" in path and self.meta.complete else None
-        document = self._file("zarr.json")
-        self._mapped = document is not None and _is_plain(document, self.meta)
+        self._remote = RemoteShards(path, self.meta) if "://" in path and self.meta.complete else None
+        document = self._document()
+        self._mapped = document is not None and is_plain(document, self.meta)
         if stored is not None:
             ratio = 1 if self._mapped else MOST_COMPRESSED
             require_backed(path, FEATURES, self._done_bytes(), stored.get(FEATURES, 0), ratio)
@@ -133,12 +133,12 @@ class ZarrReader(StoreReader):
     def _done_bytes(self) -> int:
         return int((self.state == State.DONE).sum()) * self.meta.clip_bytes
 
-    def _file(self, name: str) -> Path | None:
-        """A file beside the shards, local or fetched; None where there is none."""
+    def _document(self) -> bytes | None:
+        """What Zarr says of ``features``."""
         if self._remote is not None:
-            return self._remote.fetch(f"{FEATURES}/{name}")
-        place = Path(self.path) / FEATURES / name
-        return place if place.exists() else None
+            return self._remote.document()
+        path = Path(self.path) / FEATURES / "zarr.json"
+        return read_file(path, MAX_DOCUMENT_BYTES) if "://" not in self.path and path.exists() else None
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """See :meth:`StoreReader.read`."""
@@ -169,15 +169,39 @@ class ZarrReader(StoreReader):
     def _load(self, numbers: list[int], needed: np.ndarray) -> Iterator[Loaded]:
         """Chunks of mapped shards, verified."""
         per_shard = self.meta.shard_clips // self.meta.chunk_clips
-        for shard, group in groupby(numbers, lambda number: number // per_shard):
-            mapped = self._maps[shard] if shard in self._maps else self._map(shard, needed // per_shard)
-            for number in group:
-                address = None if mapped is None else mapped.address(number % per_shard)
-                if mapped is None or address is None:
-                    self._empty = self._nothing()
-                    yield Loaded(number, address_of(self._empty), self._empty)
-                else:
-                    yield Loaded(number, address, mapped)
+        wanted = {
+            shard: [number % per_shard for number in group]
+            for shard, group in groupby(numbers, lambda number: number // per_shard)
+        }
+        places = self._find(wanted)
+        for shard, inside in wanted.items():
+            mapped = self._maps.get(shard) or self._map(shard, places[shard], needed // per_shard)
+            for chunk in inside:
+                address = None if mapped is None else mapped.address(chunk)
+                owner = self._nothing() if mapped is None or address is None else mapped
+                at = address_of(owner) if isinstance(owner, np.ndarray) else address
+                assert at is not None
+                yield Loaded(shard * per_shard + chunk, at, owner)
+
+    def _find(self, wanted: dict[int, list[int]]) -> dict[int, Path | None]:
+        """The files of shards; those of a remote store with at least the wanted chunks in them.
+
+        Raises:
+            StoreError: a shard is missing whose clips are said to be done.
+        """
+        if self._remote is not None:
+            found = self._remote.bring(wanted)
+        else:
+            paths = {shard: Path(self.path) / FEATURES / shard_key(shard) for shard in wanted}
+            found = {shard: path if path.exists() else None for shard, path in paths.items()}
+        for shard, path in found.items():
+            rows = slice(shard * self.meta.shard_clips, (shard + 1) * self.meta.shard_clips)
+            if path is None and (self.n_frames[rows][self.state[rows] == State.DONE] > 0).any():
+                raise StoreError(
+                    f"{self.path}: {FEATURES}/{shard_key(shard)} is missing, but its clips are said to be done: "
+                    "the store was not copied whole. Fetch it again, or look with east store verify."
+                )
+        return found
 
     def _nothing(self) -> np.ndarray:
         """Zeros for chunks that were never written; the system gives them no memory until they are read."""
@@ -185,16 +209,15 @@ class ZarrReader(StoreReader):
             self._empty = np.zeros((self.meta.chunk_clips, self.meta.frames, self.meta.channels), self.dtype)
         return self._empty
 
-    def _map(self, shard: int, needed: np.ndarray) -> MappedShard | None:
+    def _map(self, shard: int, path: Path | None, needed: np.ndarray) -> MappedShard | None:
         """Map a shard; old maps that are not needed now are let go, since each holds a file descriptor."""
+        if path is None:
+            return None
         chunks = self.meta.shard_clips // self.meta.chunk_clips
         if len(self._maps) >= self._most_maps:
             kept = set(needed.tolist())
             for old in [number for number in self._maps if number not in kept][:1]:
                 self._chunks.evict(old * chunks, (old + 1) * chunks, self._maps.pop(old))
-        path = self._file(shard_key(shard))
-        if path is None:
-            return None
         self._maps[shard] = MappedShard(
             path,
             chunk_shape=(self.meta.chunk_clips, self.meta.frames, self.meta.channels),
@@ -220,7 +243,7 @@ class ZarrReader(StoreReader):
         self._maps.clear()
 
 
-def _is_plain(document: Path, meta: StoreMeta) -> bool:
+def is_plain(document: bytes, meta: StoreMeta) -> bool:
     """Whether the features are laid out as this package writes them, and may be mapped."""
     inner = {
         "chunk_shape": [meta.chunk_clips, meta.frames, meta.channels],
@@ -229,7 +252,7 @@ def _is_plain(document: Path, meta: StoreMeta) -> bool:
         "index_location": "end",
     }
     try:
-        value = json.loads(read_file(document, MAX_DOCUMENT_BYTES))
+        value = json.loads(document)
         (codec,) = value["codecs"]
         found = {"index_location": "end"} | codec["configuration"]
         return bool(

@@ -1,89 +1,181 @@
-"""Reading a store in place from a web server that knows no byte ranges."""
+"""Reading a store in place: from web servers with and without byte ranges, and from object storage."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
+from servers import Web, s3_server, web_server
 
 from pipeline.errors import StoreError
 from pipeline.stores import example_meta, open_store, write_store
 from pipeline.stores.remote import CACHE_VARIABLE
 
-
-class _Handler(SimpleHTTPRequestHandler):
-    asked: list[str]
-
-    def __init__(self, *arguments: object, asked: list[str], **options: object) -> None:
-        self.asked = asked
-        super().__init__(*arguments, **options)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        super().do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+CHUNK, SHARD, FRAMES, CHANNELS, N = 2, 16, 3, 4, 40
+CHUNK_BYTES = CHUNK * FRAMES * CHANNELS * 4 + 4
+TAIL_BYTES = SHARD // CHUNK * 16 + 4
+SHARD_BYTES = SHARD // CHUNK * CHUNK_BYTES + TAIL_BYTES
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path, list[str]]]:
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    folder = tmp_path / "shared"
-    folder.mkdir()
-    asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder), asked=asked))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", folder, asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with web_server(tmp_path / "shared") as server:
+        yield server
 
 
-def _make(path: Path, n: int = 40) -> np.ndarray:
-    features = np.random.default_rng(0).standard_normal((n, 3, 4)).astype(np.float32)
-    write_store(
-        path, meta=example_meta(), clip_id=[f"c{i}" for i in range(n)], features=features, n_frames=np.full(n, 3)
-    )
+def make(path: Path) -> np.ndarray:
+    features = np.random.default_rng(0).standard_normal((N, FRAMES, CHANNELS)).astype(np.float32)
+    meta = example_meta(frames=FRAMES, channels=CHANNELS, dtype="float32", chunk_clips=CHUNK, shard_clips=SHARD)
+    ids = [f"c{i}" for i in range(N)]
+    write_store(path, meta=meta, clip_id=ids, features=features, n_frames=np.full(N, FRAMES))
     return features
 
 
-def test_rows_equal_and_only_their_shards_are_fetched(served: tuple[str, Path, list[str]]) -> None:
-    url, folder, asked = served
-    features = _make(folder / "a.zarr")
-    with open_store(f"{url}/a.zarr") as reader:
-        rows = np.array([33, 1, 2])
+def sent_of_shards(web: Web) -> dict[str, int]:
+    """Bytes by shard of ``features``; the chunks of other arrays have shorter names."""
+    return {name: n for name, n in web.sent.items() if name.startswith("c.") and name.endswith(".0.0")}
+
+
+def spoil(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_only_the_chunks_of_the_rows_travel(web: Web) -> None:
+    features = make(web.folder / "a.zarr")
+    with open_store(f"{web.url}/a.zarr") as reader:
+        rows = np.array([33, 1, 0, 33])
         np.testing.assert_array_equal(reader.read(rows), features[rows])
-    shards = {path.rsplit("/", 1)[1] for path in asked if "/features/c." in path}
-    assert shards == {"c.0.0.0", "c.2.0.0"}
+        right = {"c.0.0.0": TAIL_BYTES + CHUNK_BYTES, "c.2.0.0": TAIL_BYTES + CHUNK_BYTES}
+        assert sent_of_shards(web) == right
+        np.testing.assert_array_equal(reader.read(rows), features[rows])
+        assert sent_of_shards(web) == right
+        np.testing.assert_array_equal(reader.read(np.arange(4)), features[:4])
+        assert sent_of_shards(web) == right | {"c.0.0.0": TAIL_BYTES + 2 * CHUNK_BYTES}
 
 
-def test_second_reader_uses_the_cache(served: tuple[str, Path, list[str]]) -> None:
-    url, folder, asked = served
-    features = _make(folder / "a.zarr")
+def test_most_of_a_shard_is_fetched_at_once(web: Web) -> None:
+    features = make(web.folder / "a.zarr")
+    with open_store(f"{web.url}/a.zarr") as reader:
+        np.testing.assert_array_equal(reader.read(np.arange(0, 12)), features[:12])
+    assert sent_of_shards(web) == {"c.0.0.0": SHARD_BYTES}
+    assert web.asked.count("c.0.0.0") == 1
+
+
+@pytest.mark.parametrize(("ranges", "tell_size"), [(False, True), (True, False), (False, False)])
+def test_servers_that_give_whole_files_only(web: Web, ranges: bool, tell_size: bool) -> None:
+    features = make(web.folder / "a.zarr")
+    web.ranges, web.tell_size = ranges, tell_size
+    with open_store(f"{web.url}/a.zarr") as reader:
+        rows = np.array([33, 1])
+        np.testing.assert_array_equal(reader.read(rows), features[rows])
+
+
+def test_second_reader_uses_the_cache(web: Web) -> None:
+    features = make(web.folder / "a.zarr")
     for _ in range(2):
-        with open_store(f"{url}/a.zarr") as reader:
-            np.testing.assert_array_equal(reader.read(np.arange(40)), features)
-    assert sum("/features/c.0.0.0" in path for path in asked) == 1
+        with open_store(f"{web.url}/a.zarr") as reader:
+            np.testing.assert_array_equal(reader.read(np.array([5])), features[5:6])
+            np.testing.assert_array_equal(reader.read(np.arange(N)), features)
+    assert sum(sent_of_shards(web).values()) <= 2 * SHARD_BYTES + SHARD_BYTES // 2 + 2 * TAIL_BYTES
 
 
-def test_damage_on_the_way_is_noticed(served: tuple[str, Path, list[str]]) -> None:
-    url, folder, _ = served
-    _make(folder / "a.zarr")
-    shard = folder / "a.zarr/features/c.0.0.0"
-    content = bytearray(shard.read_bytes())
-    content[5] ^= 1
-    shard.write_bytes(content)
-    with open_store(f"{url}/a.zarr") as reader, pytest.raises(StoreError, match=r"checksum of chunk 0"):
+def test_a_store_that_changed_at_its_address_is_fetched_anew(web: Web) -> None:
+    make(web.folder / "a.zarr")
+    with open_store(f"{web.url}/a.zarr") as reader:
+        reader.read(np.arange(N))
+    (web.folder / "a.zarr").rename(web.folder / "old.zarr")
+    other = example_meta(frames=FRAMES, channels=CHANNELS, dtype="float32", chunk_clips=CHUNK, shard_clips=SHARD)
+    write_store(
+        web.folder / "a.zarr",
+        meta=other,
+        clip_id=["c0"],
+        features=np.ones((1, FRAMES, CHANNELS), np.float32),
+        n_frames=np.array([FRAMES]),
+    )
+    with open_store(f"{web.url}/a.zarr") as reader:
+        assert (reader.read(np.array([0])) == 1).all()
+
+
+@pytest.mark.parametrize("rows", [np.array([0]), np.arange(16)])
+def test_damage_on_the_way_is_noticed_and_not_kept(web: Web, rows: np.ndarray) -> None:
+    features = make(web.folder / "a.zarr")
+    shard = web.folder / "a.zarr/features/c.0.0.0"
+    spoil(shard, 5)
+    with open_store(f"{web.url}/a.zarr") as reader, pytest.raises(StoreError, match=r"checksum of chunk 0"):
+        reader.read(rows)
+    spoil(shard, 5)
+    with open_store(f"{web.url}/a.zarr") as reader:
+        np.testing.assert_array_equal(reader.read(rows), features[rows])
+
+
+def test_a_damaged_index_is_noticed(web: Web) -> None:
+    make(web.folder / "a.zarr")
+    spoil(web.folder / "a.zarr/features/c.0.0.0", SHARD_BYTES - 7)
+    with open_store(f"{web.url}/a.zarr") as reader, pytest.raises(StoreError, match=r"checksum of the shard's index"):
         reader.read(np.array([0]))
 
 
-def test_nothing_there(served: tuple[str, Path, list[str]]) -> None:
+@pytest.mark.parametrize("rows", [np.array([0]), np.arange(16)])
+def test_a_shard_that_is_too_long_is_refused(web: Web, rows: np.ndarray) -> None:
+    make(web.folder / "a.zarr")
+    with (web.folder / "a.zarr/features/c.0.0.0").open("ab") as shard:
+        shard.write(b"0" * 1000)
+    with open_store(f"{web.url}/a.zarr") as reader, pytest.raises(StoreError, match=r"at most \d+: damaged or forged"):
+        reader.read(rows)
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_missing_shard_does_not_read_as_zeros(web: Web, remote: bool) -> None:
+    features = make(web.folder / "a.zarr")
+    (web.folder / "a.zarr/features/c.1.0.0").unlink()
+    path = f"{web.url}/a.zarr" if remote else str(web.folder / "a.zarr")
+    with open_store(path) as reader:
+        np.testing.assert_array_equal(reader.read(np.array([3])), features[3:4])
+        with pytest.raises(StoreError, match=r"c\.1\.0\.0 is missing, but its clips are said to be done"):
+            reader.read(np.array([20]))
+
+
+def test_a_connection_that_is_cut_goes_on(web: Web) -> None:
+    features = make(web.folder / "a.zarr")
+    web.cuts["c.0.0.0"] = [20, 50]
+    with open_store(f"{web.url}/a.zarr") as reader:
+        np.testing.assert_array_equal(reader.read(np.array([3])), features[3:4])
+
+
+def test_nothing_there(web: Web) -> None:
     with pytest.raises(StoreError, match=r"none\.zarr cannot be opened"):
-        open_store(f"{served[0]}/none.zarr")
+        open_store(f"{web.url}/none.zarr")
+
+
+def test_a_cache_that_cannot_be_written(web: Web, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make(web.folder / "a.zarr")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
+    with (
+        open_store(f"{web.url}/a.zarr") as reader,
+        pytest.raises(StoreError, match=f"cannot be kept in .*{CACHE_VARIABLE} names another place"),
+    ):
+        reader.read(np.array([0]))
+
+
+def test_object_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = make(tmp_path / "a.zarr")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    with s3_server(tmp_path) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        files = fsspec.filesystem("s3")
+        files.mkdir("stores")
+        files.put(f"{tmp_path}/a.zarr", "stores/a.zarr", recursive=True)
+        with open_store("s3://stores/a.zarr") as reader:
+            rows = np.array([33, 1])
+            np.testing.assert_array_equal(reader.read(rows), features[rows])
+            kept = sorted(path.name for path in (tmp_path / "cache").rglob("c.*.0.0"))
+            assert kept == ["c.0.0.0", "c.2.0.0"]
+            np.testing.assert_array_equal(reader.read(np.arange(N)), features)

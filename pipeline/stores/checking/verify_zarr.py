@@ -22,11 +22,12 @@ from pipeline.stores.checking.findings import report_rows, report_shard
 from pipeline.stores.checking.report import Log
 from pipeline.stores.checking.small import check_content
 from pipeline.stores.checking.zarr_small import ROOT, look_at, open_small
+from pipeline.stores.guard import MAX_DOCUMENT_BYTES, read_file
 from pipeline.stores.journal import JOURNAL, parse_line, read_journal
 from pipeline.stores.schema import DAMAGE, StoreMeta
 from pipeline.stores.shards import shard_key
 from pipeline.stores.sums import SUMS
-from pipeline.stores.zarr_reader import _is_plain, open_group
+from pipeline.stores.zarr_reader import is_plain, open_group
 from pipeline.stores.zarr_store import FEATURES, find_array
 
 _SHARD = f"{FEATURES}/c."
@@ -97,7 +98,7 @@ class _Zarr:
         if (finished and self._is_off(name)) or self.sound.get(name) is False or name not in self.actual:
             self.log.skip("features", "their description is damaged; their files are held to the digest list")
             return
-        if _is_plain(self.path / name, meta):
+        if is_plain(read_file(self.path / name, MAX_DOCUMENT_BYTES), meta):
             self.found.features_ok = True
             self._scan(ShardLayout.of(meta), facts)
         else:

@@ -42,6 +42,12 @@ class FolderPlace(Place):
             handle.seek(max(0, size - n_bytes))
             return handle.read(n_bytes)
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """See :class:`Place`."""
+        with open_regular(self._inside(name)) as handle:
+            handle.seek(start)
+            return handle.read(stop - start)
+
     def size(self, name: str) -> int | None:
         """See :class:`Place`."""
         try:

@@ -40,6 +40,15 @@ class Place(ABC):
         """The last bytes of a file that has ``size`` of them; empty where only whole files can be had."""
 
     @abstractmethod
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """Bytes ``start`` to ``stop`` of a file, which has them; None where only whole files can be had.
+
+        Raises:
+            FileNotFoundError: no such file.
+            StoreError: the connection failed, or other bytes came.
+        """
+
+    @abstractmethod
     def size(self, name: str) -> int | None:
         """Bytes of a file; None where there is none, or where that is not said."""
 

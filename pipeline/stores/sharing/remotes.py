@@ -90,6 +90,23 @@ class RemotePlace(Place):
 
         return trying(self.below(name), work)
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """See :class:`Place`."""
+
+        def work() -> bytes | None:
+            if not self._web:
+                return bytes(self._files.cat_file(self._path(name), start=start, end=stop))
+            headers = _PLAIN | {"Range": f"bytes={start}-{stop - 1}"}
+            with self._files.open(self._path(name), "rb", block_size=0, size=1, headers=headers) as source:
+                if source.r.status != 206:
+                    return None
+                return b"".join(iter(lambda: source.read(BLOCK), b""))
+
+        content = trying(self.below(name), work)
+        if content is not None and len(content) != stop - start:
+            raise StoreError(f"{self.below(name)}: {stop - start:,} bytes were asked for, {len(content):,} came.")
+        return content
+
     def size(self, name: str) -> int | None:
         """See :class:`Place`; of a web server, what it says when asked for the head alone."""
         try:
