@@ -31,7 +31,9 @@ def digest_clips(
     content = little.reshape(-1).view(np.uint8).data
     tails: dict[tuple[str, int, int], bytes] = {}  # most clips are alike in all but id and features
     found, start = [], 0
-    for clip_id, *about in zip(clip_ids, failure, state.tolist(), n_frames.astype(np.int64).tolist(), strict=True):
+    for clip_id, *about in zip(
+        clip_ids, failure, state.astype(np.uint8).tolist(), n_frames.astype(np.int64).tolist(), strict=True
+    ):
         key = about[0], about[1], about[2]
         tail = tails.get(key)
         if tail is None:
