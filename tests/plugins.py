@@ -4,7 +4,7 @@ Set ``EAST_PLUGINS=plugins`` (``tests/`` is on the path) to have them found in t
 its workers.  The teachers' numbers have known answers: level and peak of every 100 ms, per clip or
 per frame.  ``fake-slow`` sleeps, ``fake-big`` gives values that float16 cannot hold, ``fake-nan``
 gives none, ``fake-drift`` gives other numbers when the environment says so, ``fake-leaky`` mixes
-the clips of a batch.
+the clips of a batch, the numbers of ``fake-sized`` depend on how many clips a batch has.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class FakeTeacher(Extractor):
             base = base * float(os.environ.get("FAKE_DRIFT", "1.0"))
         if self.card.name == "fake-leaky" and len(base) > 1:
             base = base / (1.0 + base.amax())
+        if self.card.name == "fake-sized":
+            base = base * (1.0 + len(base) / 64)
         n_frames = n_valid // HOP
         frames = mask_frames(base @ self.weights.to(base.device), n_frames)
         total = mask_frames(base, n_frames).features.sum(1, keepdim=True)
@@ -85,6 +87,7 @@ CARDS = (
     fake_card("fake-nan"),
     fake_card("fake-drift"),
     fake_card("fake-leaky"),
+    fake_card("fake-sized"),
 )
 
 

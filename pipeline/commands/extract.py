@@ -54,6 +54,13 @@ from pipeline.commands.console import listening, show
     metavar="STORE",
     help="Store, URL or folder of stores to copy the same clips from; repeatable.",
 )
+@click.option(
+    "--removed",
+    type=click.Choice(["keep", "drop"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of a store's clips that left the clip table.",
+)
 @click.option("--no-preflight", is_flag=True, help="Do not check a teacher before its first store is created.")
 @click.option("--dry-run", is_flag=True, help="Print the plan (clips, hours, bytes, memory) and stop.")
 def extract(allow_failures: int, **options: object) -> None:
@@ -62,7 +69,8 @@ def extract(allow_failures: int, **options: object) -> None:
     Reads the clip table and its audio (WAV, FLAC, OGG, Opus, MP3; any rate, any number of
     channels). Writes data/NAME/stores/EXTRACTOR/OUTPUT.zarr (or .h5). May be interrupted: the
     same command goes on from there, adds clips that are new in the table, and computes those again
-    whose audio changed (by digest; unchanged size and time spare reading it). Clips that fail are
+    whose audio changed (by digest; unchanged size and time spare reading it). Clips that left the
+    table stay in the store; with --removed drop it is written anew without them. Clips that fail are
     named here and in the store; the rest is done, and the exit status is 1. Before a store of a
     teacher is created, the teacher is checked for a few seconds (see east teachers check).
 
@@ -71,6 +79,7 @@ def extract(allow_failures: int, **options: object) -> None:
       east extract --data ~/music --teacher musicnn --workers 4
       east extract --data ~/music --teacher openl3:hop=0.96,panns/clip+frames
       east extract --data ~/music --teacher panns --reuse /shared/stores
+      east extract --data ~/music --teacher musicnn --removed drop --dry-run
     """
     from pipeline.extraction.request import extract_from_options
 

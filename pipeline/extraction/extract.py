@@ -33,7 +33,7 @@ from pipeline.extraction.census import Census
 from pipeline.extraction.jobs import ClipJob, ClipTrouble, ExtractorSpec, ShardJob, ShardResult
 from pipeline.extraction.preflight.gate import require_preflight
 from pipeline.extraction.reuse import Copier, Reuse, match, open_sources, require_canaries, require_useful
-from pipeline.extraction.run_stores import RunStore, make_spec, preview_stores
+from pipeline.extraction.run_stores import RunStore, drop_removed, make_spec, preview_stores
 from pipeline.extraction.runners import DaskRunner, Runner, SerialRunner
 from pipeline.extraction.settings import ExtractReport, ExtractSettings
 from pipeline.extraction.task import clip_path
@@ -87,7 +87,7 @@ def _run(
     text = planning.describe(planned)
     if settings.dry_run:
         return dataclasses.replace(_report(stores, text), dry_run=True)
-    if planned.jobs:
+    if planned.jobs or planned.n_dropped:
         free_disk = shutil.disk_usage(_existing_parent(stores[0].path)).free
         planning.require_fits(planned, free_disk=free_disk, free_memory=psutil.virtual_memory().available)
         listener(Note(f"Plan: {text}."))
@@ -169,6 +169,7 @@ def _execute(
         elapsed_s=elapsed,
         peak_bytes=peak,
         n_copied=copier.n_copied.total(),
+        n_dropped=sum(planned.n_dropped.values()),
     )
 
 
@@ -208,6 +209,8 @@ def _open_writers(
         if store.meta.complete and not store.pending:
             continue
 
+        drop_removed(store, partial(_canaries_again, runner, device), listener)
+
         def canaries(store: RunStore = store) -> dict[str, np.ndarray]:
             if store.spec not in made:
                 made[store.spec] = runner.call(make_canaries, store.spec, device)
@@ -222,7 +225,7 @@ def _open_writers(
                 update=store.update,
             )
         )
-        if store.resumed and store.pending and (stored := store.writer.canaries()):
+        if store.resumed and store.pending and store.smaller is None and (stored := store.writer.canaries()):
             again = runner.call(compute_canaries, store.spec, device, stored)[store.meta.output]
             if text := compare_canaries(str(store.path), stored, again, store.card.tolerance):
                 listener(Warned(text))

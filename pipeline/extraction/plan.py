@@ -25,7 +25,8 @@ class StorePlan:
 
     ``n_numbers``: what the network holds in float32, weights and what it makes from them.
     ``packed``: the finished shards are copied into one file at the end, and need their space twice.
-    ``copied``: rows whose features are there already.
+    ``copied``: rows whose features are there already.  ``dropped``: clips that the store loses; None
+    where it is not written anew without some.
     """
 
     output: OutputJob
@@ -35,6 +36,7 @@ class StorePlan:
     rate_hz: int
     packed: bool = False
     copied: frozenset[int] = frozenset()
+    dropped: int | None = None
 
     @property
     def shard_clips(self) -> int:
@@ -45,7 +47,8 @@ class StorePlan:
     def n_bytes(self) -> int:
         """Bytes of features still to be written."""
         target = self.output.target
-        clips = sum(self._clips_in(shard) for shard in self.pending) + self.packed * len(self.clip_ids)
+        whole = self.packed + (self.dropped is not None)
+        clips = sum(self._clips_in(shard) for shard in self.pending) + whole * len(self.clip_ids)
         return clips * target.frames * target.channels * np.dtype(target.dtype).itemsize
 
     def job(self, shard: int) -> OutputJob:
@@ -69,6 +72,7 @@ class Plan:
     worker_bytes: int
     n_workers: int
     n_copied: Mapping[str, int] = field(default_factory=dict)
+    n_dropped: Mapping[str, int] = field(default_factory=dict)
     clip_s: float = 0.0
 
     @property
@@ -105,6 +109,7 @@ def make_plan(
         n_clips=len(computed),
         audio_s=sum(clip.duration_s for clip in computed),
         n_copied={store.output.target.name: len(store.copied) for store in stores if store.copied},
+        n_dropped={store.output.target.name: store.dropped for store in stores if store.dropped is not None},
         disk_bytes={store.output.target.name: store.n_bytes for store in stores},
         worker_bytes=estimate_worker_bytes(stores, clip_s),
         n_workers=n_workers,
@@ -183,8 +188,10 @@ def describe(plan: Plan) -> str:
     stores = ", ".join(f"{name} {show_bytes(n)}" for name, n in plan.disk_bytes.items())
     copied = [f"{name} {n:,} clips ({n * plan.clip_s / 3600:.2f} h)" for name, n in plan.n_copied.items()]
     saved = f"copied, not computed: {', '.join(copied)}; " if copied else ""
+    dropped = ", ".join(f"{name} {n:,} clips" for name, n in plan.n_dropped.items())
+    lost = f"dropped, since they left the table: {dropped}; " if dropped else ""
     return (
         f"{plan.n_clips:,} clips ({plan.audio_s / 3600:.2f} h of audio) in {len(plan.jobs):,} shards; "
-        f"{saved}to write: {stores}; "
+        f"{saved}{lost}to write: {stores}; "
         f"about {show_bytes(plan.worker_bytes)} of memory per worker, {max(1, plan.n_workers)} at work"
     )

@@ -31,6 +31,7 @@ def extract_from_options(options: Mapping[str, Any], listener: Listener) -> Extr
         dry_run=options["dry_run"],
         preflight=not options["no_preflight"],
         reuse=tuple(options["reuse"]),
+        removed=options["removed"],
     )
     table, _ = resolve(options["data"], listener=listener)
     return extract(table, settings, listener)

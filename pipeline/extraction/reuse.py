@@ -19,6 +19,7 @@ from pipeline.events import Listener, Warned
 from pipeline.extraction.canaries import compare_canaries
 from pipeline.extraction.census import Census
 from pipeline.extraction.jobs import Copied, OutputJob, Place, ShardJob
+from pipeline.extraction.removed import moved_clips
 from pipeline.extraction.run_stores import RunStore
 from pipeline.stores import State, StoreReader, open_store
 from pipeline.stores.digests import digest_clips
@@ -69,7 +70,7 @@ def match(store: RunStore, census: Census, sources: Sequence[StoreReader]) -> di
     todo = [row for row in np.flatnonzero(arrays.state == State.PENDING).tolist() if row not in found]
     todo = [row for row in todo if ids[row] in census.path_of]
     usable = {number: s for number, s in enumerate(sources) if s.meta.fingerprint == store.meta.fingerprint}
-    moved = _moved(arrays, census, [ids[row] for row in todo])
+    moved = moved_clips(arrays, census, [ids[row] for row in todo])
     if not todo or not (usable or moved):
         return found
     samples = census.samples([ids[row] for row in todo] if usable else sorted(moved))
@@ -85,16 +86,6 @@ def match(store: RunStore, census: Census, sources: Sequence[StoreReader]) -> di
         if place := places.get(samples.get(ids[row], b"")):
             found[row] = place
     return found
-
-
-def _moved(arrays: ClipArrays, census: Census, new: Sequence[str]) -> set[str]:
-    """New clips whose file holds the bytes of one whose clips left the table: renamed or moved audio."""
-    gone = [row for row, clip_id in enumerate(arrays.clip_id.tolist()) if clip_id not in census.path_of]
-    files = {arrays.file_digest[row].tobytes() for row in gone} - {bytes(32)}
-    if not files or not new:
-        return set()
-    census.read_files(new)
-    return {clip_id for clip_id in new if census.digest_of(clip_id) in files}
 
 
 def _rows_with(arrays: ClipArrays, usable: np.ndarray, wanted: Set[bytes], source: int) -> dict[bytes, Place]:

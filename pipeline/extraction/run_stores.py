@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,17 +13,21 @@ from pipeline.audio.extractor import Extractor
 from pipeline.audio.timing import n_samples
 from pipeline.cards import ExtractorCard
 from pipeline.errors import SettingError
-from pipeline.events import Listener
+from pipeline.events import Listener, Warned
+from pipeline.extraction.canaries import compare_canaries
 from pipeline.extraction.census import Census
 from pipeline.extraction.jobs import ExtractorSpec, OutputJob, Place
 from pipeline.extraction.plan import StorePlan
+from pipeline.extraction.removed import renamed_rows
 from pipeline.extraction.settings import ExtractSettings
 from pipeline.extraction.task import load_extractor
 from pipeline.manifest import ClipTable
-from pipeline.stores import State, StoreMeta, StoreWriter
+from pipeline.stores import State, StoreMeta, StoreWriter, open_store
+from pipeline.stores.dropping import drop_clips, settle
 from pipeline.stores.pending import NOTHING, Update, kept_rows, look, pending_shards, preview
 from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import Dtype, choose_sizes
+from pipeline.stores.shrinking import Smaller, shrink
 from pipeline.stores.target import target_of, working_path
 from pipeline.weights.models import fetch_model
 
@@ -32,7 +37,8 @@ class RunStore:
     """One store of this run, from its preview to its writer.
 
     ``fresh`` says that it is not there yet, ``resumed`` that some of its clips are done.
-    ``n_numbers`` is what a worker's network holds, in float32.
+    ``n_numbers`` is what a worker's network holds, in float32.  ``smaller`` is what the store is to
+    become first, where clips are dropped.
     """
 
     card: ExtractorCard
@@ -47,6 +53,7 @@ class RunStore:
     update: Update = NOTHING
     places: dict[int, Place] = field(default_factory=dict)
     writer: StoreWriter | None = None
+    smaller: Smaller | None = None
 
     @property
     def clip_ids(self) -> np.ndarray:
@@ -58,7 +65,8 @@ class RunStore:
         job = OutputJob(self.spec, self.meta.output, target_of(self.path, self.meta))
         packed = working_path(self.path) != self.path
         numbers, copied = self.n_numbers, frozenset(self.places)
-        return StorePlan(job, self.clip_ids, tuple(self.pending), numbers, self.card.rate_hz, packed, copied)
+        dropped = None if self.smaller is None else self.smaller.n_dropped
+        return StorePlan(job, self.clip_ids, tuple(self.pending), numbers, self.card.rate_hz, packed, copied, dropped)
 
 
 def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> ExtractorSpec:
@@ -100,12 +108,38 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
         there = look(path)
         changed = census.changed(there[1]) if there else frozenset()
         update = Update(changed, settings.retry_failed, spec.batch_clips)
+        smaller = None
+        if there and settings.removed == "drop":
+            renamed = renamed_rows(there[1], census)
+            smaller = shrink(there, meta, table.clip_id, renamed=renamed, batch_clips=spec.batch_clips)
+            there = (smaller.meta, smaller.arrays) if smaller else there
         known, arrays = preview(path, meta, table.clip_id, there, update)
         pending = pending_shards(arrays, known.shard_clips)
         resumed = bool((arrays.state != State.PENDING).any() or kept_rows(arrays).any())
         fresh = not path.exists() and not working_path(path).exists()
         found.append(RunStore(card, spec, path, known, arrays, pending, resumed, n_numbers, fresh, update))
+        found[-1].smaller = smaller
     return found
+
+
+def drop_removed(
+    store: RunStore, again: Callable[[RunStore, Mapping[str, np.ndarray]], dict[str, np.ndarray]], listener: Listener
+) -> None:
+    """Write a store anew without the clips that left the table; first, if some are to be computed, its canaries agree.
+
+    Raises:
+        StoreError: the extractor gives other numbers here; what is there is damaged or is being written.
+    """
+    if store.smaller is None:
+        return
+    settle(working_path(store.path))
+    there = next(place for place in (working_path(store.path), store.path) if place.exists())
+    if store.pending:
+        with open_store(there) as reader:
+            stored = reader.canaries()
+        if stored and (text := compare_canaries(str(store.path), stored, again(store, stored), store.card.tolerance)):
+            listener(Warned(text))
+    drop_clips(store.path, store.smaller, listener)
 
 
 def _make_meta(

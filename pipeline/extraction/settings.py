@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pipeline.audio.extractor import Mode
 from pipeline.errors import ClipsFailedError
@@ -11,6 +12,7 @@ from pipeline.layout import Format
 from pipeline.stores.schema import Dtype
 
 _SHOWN = 20
+Removed = Literal["keep", "drop"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class ExtractSettings:
     ``weights`` is a local file (or folder) for the one teacher asked for.  Without ``preflight``,
     teachers of new stores are not checked first, and the stores say so.  ``reuse`` are stores (paths,
     URLs, or folders of them) whose features are copied where samples and fingerprint are the same.
+    ``removed`` says what becomes of clips of a store that are not in the clip table.
     """
 
     requests: tuple[str, ...]
@@ -36,6 +39,7 @@ class ExtractSettings:
     dry_run: bool = False
     preflight: bool = True
     reuse: tuple[str, ...] = ()
+    removed: Removed = "keep"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class ExtractReport:
     peak_bytes: int = 0
     dry_run: bool = False
     n_copied: int = 0
+    n_dropped: int = 0
 
     def text(self) -> str:
         """A few lines for people."""
@@ -62,6 +67,8 @@ class ExtractReport:
         lines = [f"{self.n_done:,} clips done, {self.n_failed:,} failed, {self.n_short:,} short but kept."]
         if self.n_copied:
             lines.append(f"{self.n_copied:,} clips were copied, not computed (counted once per store).")
+        if self.n_dropped:
+            lines.append(f"{self.n_dropped:,} clips that left the table were dropped (counted once per store).")
         if self.audio_s:
             speed = self.audio_s / max(self.elapsed_s, 1e-9)
             lines.append(

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import CLIP_ARRAYS, State, StoreMeta, require_same, with_fingerprint
-from pipeline.stores.target import working_path
+from pipeline.stores.target import aside_path, working_path
 
 SHORT = "short: "
 
@@ -90,12 +90,14 @@ def pending_shards(arrays: ClipArrays, shard_clips: int) -> list[int]:
 def look(path: Path) -> tuple[StoreMeta, ClipArrays] | None:
     """What is at a place, finished or not; None where there is nothing.
 
-    A working folder beside its HDF5 file is never complete: the file is still to be packed.
+    A working folder beside its HDF5 file is never complete: the file is still to be packed.  Nor is one
+    that is still to be put in its place.
 
     Raises:
         StoreError: what is there cannot be read.
     """
-    found = next((place for place in (working_path(path), path) if place.exists()), None)
+    work = working_path(path)
+    found = next((place for place in (work, aside_path(work), path) if place.exists()), None)
     if found is None:
         return None
     with open_store(found) as reader:

@@ -123,6 +123,11 @@ def target_of(path: Path, meta: StoreMeta) -> ShardTarget:
     )
 
 
+def aside_path(work: Path) -> Path:
+    """Where a store that lost clips is written, until it takes the place of the other one."""
+    return work.with_name(work.name + ".smaller")
+
+
 def working_path(path: Path) -> Path:
     """Where a store is written: itself for Zarr, a folder beside it for HDF5."""
     return path.with_name(path.name + ".partial") if path.suffix in HDF5_SUFFIXES else path

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import badfiles
@@ -14,10 +17,14 @@ from extracting import CLIP_S, ROOT, run, table_of, write_clips
 
 from pipeline import layout
 from pipeline.errors import StoreError
-from pipeline.events import Event, TaskStarted
+from pipeline.events import Event, ShardDone, TaskStarted
 from pipeline.manifest import ClipTable
 from pipeline.stores import open_store
+from pipeline.stores.checking.verify import VerifyOptions, verify_store
+from pipeline.stores.dropping import change_places, drop_clips, exchange
+from pipeline.stores.pending import look
 from pipeline.stores.shards import write_shard
+from pipeline.stores.shrinking import Smaller, shrink
 
 N = 40
 
@@ -58,11 +65,11 @@ def digest(path: Path) -> str:
         return reader.meta.content_digest
 
 
-def fresh_digest(table: ClipTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def fresh_digest(table: ClipTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, teacher: str = "fake") -> str:
     with monkeypatch.context() as patch:
         patch.setenv("EAST_HOME", str(tmp_path / "fresh"))
-        run(table, "fake/frames")
-        return digest(store())
+        run(table, f"{teacher}/frames", preflight=False)
+        return digest(layout.store_path("tiny", teacher, "frames"))
 
 
 @pytest.mark.parametrize("format", ["zarr", "hdf5"])
@@ -204,3 +211,234 @@ def test_features_that_do_not_give_their_digest_are_not_copied(
     sf.write(music / "003.flac", badfiles.music(rate_hz, CLIP_S, seed=7), rate_hz)
     run(table(music), "fake/frames")
     assert digest(store()) == fresh_digest(table(music), monkeypatch, tmp_path)
+
+
+def without(music: Path, *rows: int) -> ClipTable:
+    """The table after some files were taken away."""
+    for row in rows:
+        (music / f"{row:03d}.flac").unlink()
+    return table(music)
+
+
+def files_of(place: Path) -> dict[str, bytes]:
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+    return {path.name if place.is_file() else str(path.relative_to(place)): path.read_bytes() for path in files}
+
+
+EVEN: tuple[str, tuple[int, ...], int] = ("fake", (0, 5, 17, 38), 0)
+ODD: tuple[str, tuple[int, ...], int] = ("fake-sized", (0, 5, 17), 1)
+
+
+@pytest.mark.parametrize(
+    ("format", "case"),
+    [("hdf5", EVEN), ("zarr", ODD), pytest.param("hdf5", ODD, marks=pytest.mark.slow)],
+    ids=["hdf5-even", "zarr-odd", "hdf5-odd"],
+)
+def test_clips_that_left_the_table_are_dropped(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, tuple[int, ...], int],
+    format: layout.Format,
+) -> None:  # fmt: skip
+    """Only clips whose batch has another size now are computed: with 37 clips, the one that is alone in the last."""
+    teacher, gone, again = case
+    name, options = f"{teacher}/frames", {"format": format, "preflight": False}
+    path = layout.store_path("tiny", teacher, "frames", format)
+    run(table(music), name, **options)
+    smaller = without(music, *gone)
+    assert computed(smaller, name, **options) == (0, [])
+    before = files_of(path)
+    report = run(smaller, name, removed="drop", dry_run=True, **options)
+    assert f"dropped, since they left the table: {name} {len(gone)} clips; " in report.plan
+    assert report.plan.startswith(f"{again} clips ")
+    assert files_of(path) == before
+    report = run(smaller, name, removed="drop", **options)
+    assert f"{len(gone)} clips that left the table were dropped" in report.text()
+    assert (report.n_clips, report.n_done) == (len(smaller), len(smaller))
+    with open_store(path) as reader:
+        assert reader.clip_id.tolist() == smaller.clip_id.tolist()
+        assert len(reader.meta.runs) == 2
+    assert digest(path) == fresh_digest(smaller, monkeypatch, tmp_path, teacher)
+    assert not verify_store(path, VerifyOptions()).findings
+    assert [place.name for place in path.parent.iterdir()] == [path.name]
+    assert computed(smaller, name, removed="drop", **options) == (0, [])
+
+
+@pytest.mark.parametrize("format", ["zarr", pytest.param("hdf5", marks=pytest.mark.slow)])
+def test_dropped_renamed_changed_and_new_clips_in_one_run(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: layout.Format
+) -> None:
+    whole = table(music)
+    for row in (1, 2):
+        (music / f"{row:03d}.flac").rename(tmp_path / f"{row}.flac")
+    run(table(music), "fake/frames", format=format)
+    for row in (1, 2):
+        (tmp_path / f"{row}.flac").rename(music / f"{row:03d}.flac")
+    rate_hz = badfiles.CODECS["flac"][0]
+    sf.write(music / "030.flac", badfiles.music(rate_hz, CLIP_S, seed=7), rate_hz)
+    (music / "005.flac").rename(music / "renamed.flac")
+    smaller = without(music, 7, 8, 39)
+    report = run(smaller, "fake/frames", format=format, removed="drop", dry_run=True)
+    assert "dropped, since they left the table: fake/frames 3 clips" in report.plan
+    n, _ = computed(smaller, "fake/frames", format=format, removed="drop")
+    assert n <= 3 + 3  # new, new, changed; the last batch was not full before
+    path = store(format=format)
+    assert digest(path) == fresh_digest(smaller, monkeypatch, tmp_path)
+    with open_store(path) as reader:
+        assert set(reader.clip_id.tolist()) == set(whole.clip_id.tolist()) - {
+            "005.flac", "007.flac", "008.flac", "039.flac"
+        } | {"renamed.flac"}  # fmt: skip
+    assert computed(smaller, "fake/frames", format=format, removed="drop") == (0, [])
+
+
+def test_an_unfinished_store_loses_clips_too(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, ShardDone) and event.shard == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(table(music), "fake/frames", listener=stop)
+    smaller = without(music, 3, 35)
+    n, _ = computed(smaller, "fake/frames", removed="drop")
+    assert n == N - 32 - 1 + 2 + 2 - 4  # the rest of the last shard; two batches of two are made of four
+    assert digest(store()) == fresh_digest(smaller, monkeypatch, tmp_path)
+
+
+def test_a_table_of_other_clips_drops_nothing(music: Path, tmp_path: Path) -> None:
+    run(table(music), "fake/frames")
+    before = files_of(store())
+    write_clips(tmp_path / "others", N + 3)
+    others = table_of(sorted((tmp_path / "others").iterdir())[N:], tmp_path / "others")
+    with pytest.raises(StoreError, match=r"None of the 40 clips of the store fake/frames is in the clip table"):
+        run(others, "fake/frames", removed="drop")
+    assert files_of(store()) == before
+
+
+def test_damage_stops_dropping_before_anything_is_written(music: Path) -> None:
+    run(table(music), "fake/frames")
+    with open_store(store()) as reader:
+        meta, features = reader.meta, np.array(reader.read(np.arange(16)))
+    features[5] += 1
+    write_shard(store() / "features/c.0.0.0", features, chunk_clips=meta.chunk_clips, shard_clips=meta.shard_clips)
+    before, smaller = files_of(store()), without(music, 2)
+    with pytest.raises(StoreError, match=r"the features of '005\.flac' are not those that were stored, so nothing is"):
+        run(smaller, "fake/frames", removed="drop")
+    assert files_of(store()) == before
+    assert [place.name for place in store().parent.iterdir()] == ["frames.zarr"]
+
+
+def test_dropping_is_refused_where_the_extractor_gives_other_numbers(
+    music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(table(music), "fake-drift/frames")
+    path = layout.store_path("tiny", "fake-drift", "frames")
+    before, smaller = files_of(path), without(music, 2)
+    monkeypatch.setenv("FAKE_DRIFT", "1.5")
+    with pytest.raises(StoreError, match=r"gives other numbers here"):
+        run(smaller, "fake-drift/frames", removed="drop")
+    assert files_of(path) == before
+
+
+WRITES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.listdir", "shutil.rmtree", "ctypes.dlsym"}
+
+
+def killed(work: Callable[[], object], at: int) -> list[str] | None:
+    """Do work in a child that is killed before its ``at``-th touch of the disk; all touches, if it was not."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        touches: list[str] = []
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if event in WRITES:
+                touches.append(event)
+                if len(touches) == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(hook)
+            work()
+            os.write(write, " ".join(touches).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        told = pipe.read()
+    return None if os.WIFSIGNALED(os.waitpid(child, 0)[1]) else told.split()
+
+
+def shrunk(path: Path, smaller: ClipTable) -> Smaller:
+    """What a run with ``--removed drop`` would make of what is there."""
+    found = look(path)
+    assert found is not None
+    made = shrink(found, found[0], smaller.clip_id, renamed={}, batch_clips=4)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("format", ["zarr", "hdf5"])
+@pytest.mark.parametrize("n_random", [1, pytest.param(24, marks=pytest.mark.slow)])
+def test_a_kill_at_any_moment_leaves_one_of_the_two(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_random: int, format: layout.Format
+) -> None:
+    """In the middle, just before the two change places, and just after."""
+    path = store(format=format)
+    run(table(music), "fake/frames", format=format)
+    whole, copy = digest(path), tmp_path / f"copy{path.suffix}"
+    path.rename(copy)
+    smaller = without(music, 0, 17)
+    right = fresh_digest(smaller, monkeypatch, tmp_path)
+
+    def begin() -> None:
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+        shutil.copytree(copy, path) if copy.is_dir() else shutil.copy(copy, path)
+
+    begin()
+    touches = killed(lambda: drop_clips(path, shrunk(path, smaller)), 0)
+    assert touches is not None
+    assert len(touches) > 50
+    place = len(touches) - touches[::-1].index("ctypes.dlsym" if format == "zarr" else "os.rename")
+    moments, seen = {place, place + 1, *np.random.default_rng(0).integers(1, len(touches), n_random).tolist()}, set()
+    for at in moments:
+        begin()
+        assert killed(lambda: drop_clips(path, shrunk(path, smaller)), at) is None
+        with open_store(path) as reader:
+            seen.add(len(reader))
+            assert not reader.meta.complete or reader.meta.content_digest == whole
+        run(smaller, "fake/frames", format=format, removed="drop")
+        assert digest(path) == right
+        assert [place.name for place in path.parent.iterdir()] == [path.name]
+    assert seen == ({N, N - 2} if format == "zarr" else {N})
+
+
+def test_without_an_exchange_in_one_step(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two renames; a kill between them leaves the new store beside the place, and the next run puts it there."""
+    run(table(music), "fake/frames")
+    aside = store().with_name("frames.zarr.smaller")
+    shutil.copytree(store(), aside)
+    (aside / "new").touch()
+    change_places(aside, store(), lambda one, other: False)
+    assert (store() / "new").exists()
+    assert [place.name for place in store().parent.iterdir()] == ["frames.zarr"]
+    (store() / "new").unlink()
+
+    smaller = without(music, 0, 17)
+    store().rename(tmp_path / "old.zarr")
+    shutil.copytree(tmp_path / "old.zarr", store())
+    drop_clips(store(), shrunk(store(), smaller))
+    store().rename(aside)
+    found = look(store())
+    assert found is not None
+    assert (found[0].complete, len(found[1].clip_id)) == (False, N - 2)
+    assert computed(smaller, "fake/frames")[0] <= 4
+    assert digest(store()) == fresh_digest(smaller, monkeypatch, tmp_path)
+    assert not aside.exists()
+
+
+def test_folders_are_exchanged_in_one_step_where_the_system_can(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("neither Linux nor macOS, or a file system that cannot")
+    assert [[path.name for path in (tmp_path / name).iterdir()] for name in ("a", "b")] == [["b"], ["a"]]
+    assert not exchange(tmp_path / "a", tmp_path / "nothing")
