@@ -158,7 +158,7 @@ class StoreReader(ABC):
 def check_rows(rows: np.ndarray, n_clips: int) -> np.ndarray:
     """Rows as int64, refused when outside the store."""
     rows = np.asarray(rows, np.int64)
-    if rows.ndim != 1 or (len(rows) and (rows.min() < 0 or rows.max() >= n_clips)):
+    if rows.ndim != 1 or (len(rows) and rows.view(np.uint64).max() >= n_clips):  # a negative one is a huge one
         raise IndexError(f"rows must be a 1-d array within 0..{n_clips - 1}")
     return rows
 

@@ -10,6 +10,7 @@ import bench_convolution
 import bench_extraction
 import bench_gpu
 import bench_reading
+import bench_stores
 import pytest
 from extracting import ROOT
 
@@ -17,6 +18,12 @@ from extracting import ROOT
 def test_reading() -> None:
     found = bench_reading.run(64)
     assert bench_reading.TARGETS.keys() <= found.keys()
+    assert all(value > 0 for value in found.values())
+
+
+def test_stores() -> None:
+    found = bench_stores.run(64)
+    assert bench_stores.TARGETS.keys() <= found.keys()
     assert all(value > 0 for value in found.values())
 
 
