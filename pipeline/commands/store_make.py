@@ -82,19 +82,28 @@ def subset(
 @click.argument("source")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--dtype", type=click.Choice(["float16", "float32"]), help="Stored type.  [default: as it is]")
+@click.option(
+    "--codec",
+    default="none",
+    show_default=True,
+    help="none, zstd[:LEVEL] (.zarr), gzip[:LEVEL] (.h5), or bitround:N, which keeps N bits of the mantissa and then "
+    "compresses. What is compressed is smaller, but read more slowly: it cannot be mapped.",
+)
 @click.option("--chunk-clips", type=click.IntRange(1), help="Clips that one random read touches.")
 @click.option("--shard-clips", type=click.IntRange(1), help="Clips per shard, a multiple of those per chunk.")
 def convert(source: str, out: Path, **options: object) -> None:
-    """Write the store SOURCE anew as OUT: another format, type or chunking.
+    """Write the store SOURCE anew as OUT: another format, type, chunking or compression.
 
     Reads a finished store. Writes OUT (a .zarr folder or an .h5 file, by its suffix). Values are
-    equal to the bit unless --dtype is smaller; the largest error is then printed and recorded. May
-    be interrupted: the same command goes on from there.
+    equal to the bit unless --dtype is smaller or --codec rounds; the largest error and the smallest
+    cosine similarity of a frame are then printed and recorded. May be interrupted: the same command
+    goes on from there.
 
     \b
     Example:
       east store convert pools.zarr pools.h5
       east store convert pools.zarr small.zarr --dtype float16
+      east store convert pools.zarr archive.zarr --codec bitround:7
     """
     from pipeline.stores.making.convert import convert_store
 

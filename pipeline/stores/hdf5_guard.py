@@ -77,7 +77,11 @@ def require_inflatable(dataset: h5py.Dataset, where: str, name: str, first: int,
             continue
         guard.require_chunk(where, name, about.size, 2 * most + guard.MAX_LEASE_BYTES)
         mask, raw = dataset.id.read_direct_chunk(place)
-        if not mask and len(zlib.decompressobj().decompress(raw, most + 1)) > most:
+        try:
+            n_bytes = 0 if mask else len(zlib.decompressobj().decompress(raw, most + 1))
+        except zlib.error as error:
+            raise StoreError(f"{where}: a chunk of {name} is damaged: {error}") from error
+        if n_bytes > most:
             raise StoreError(f"{where}: a chunk of {name} inflates to more than the {most:,} bytes of a chunk: forged.")
 
 

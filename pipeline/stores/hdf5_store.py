@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import h5py
@@ -21,6 +21,7 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publishing
+from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.coordinates import TIME, TIME_ATTRIBUTES, frame_times
 from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json
@@ -36,13 +37,17 @@ _CHECKSUM_BYTES = 4
 _CLIP_OVERHEAD_BYTES = 512
 
 
-def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Listener = ignore) -> None:
+def write_hdf5(
+    path: Path, source: StoreReader, meta: StoreMeta, codec: Codec = PLAIN, listener: Listener = ignore
+) -> None:
     """Copy a whole store to an HDF5 file, published at once.
 
     Args:
         source: any reader; its features are copied shard by shard.
         meta: root attributes to write.
+        codec: ``gzip`` compresses the features; a file that is written anew keeps what it had.
     """
+    codec = _codec_of(path) if codec == PLAIN else codec
     task = f"pack {meta.name}"
     listener(TaskStarted(task, len(source), "clips"))
     _require_space(path.parent, source.n_bytes + len(source) * _CLIP_OVERHEAD_BYTES)
@@ -50,7 +55,7 @@ def write_hdf5(path: Path, source: StoreReader, meta: StoreMeta, listener: Liste
         with h5py.File(draft, "w", libver=("v110", "v110")) as file:
             for key, value in (meta.attributes() | {SEALED: True}).items():
                 file.attrs.create(key, json.dumps(value, sort_keys=True, ensure_ascii=False), dtype=_TEXT)
-            features = _create_features(file, source, meta)
+            features = _create_features(file, source, meta, codec)
             for rows in source.blocks():
                 features[rows[0] : rows[-1] + 1] = source.read(rows)
                 listener(TaskAdvanced(task, len(rows)))
@@ -95,12 +100,23 @@ def _disk_errors() -> Iterator[None]:
         raise OSError(errno.EIO, f"HDF5 could not write ({error})") from error
 
 
-def _create_features(file: h5py.File, source: StoreReader, meta: StoreMeta) -> h5py.Dataset:
+def _create_features(file: h5py.File, source: StoreReader, meta: StoreMeta, codec: Codec) -> h5py.Dataset:
     chunk = (min(meta.chunk_clips, max(1, len(source))), meta.frames, meta.channels)
-    features = file.create_dataset("features", source.shape, source.dtype, chunks=chunk, fletcher32=True, fillvalue=0)
+    packed = {"compression": "gzip", "compression_opts": codec.level, "shuffle": True} if codec.name == "gzip" else {}
+    features = file.create_dataset(
+        "features", source.shape, source.dtype, chunks=chunk, fletcher32=True, fillvalue=0, **packed
+    )
     for axis, label in enumerate(_DIMENSIONS):
         features.dims[axis].label = label
     return features
+
+
+def _codec_of(path: Path) -> Codec:
+    """How the features of the file that is replaced are compressed."""
+    if not path.is_file():
+        return PLAIN
+    with closing(Hdf5Reader(str(path))) as reader:
+        return reader.codec
 
 
 class Hdf5Reader(StoreReader):
@@ -139,6 +155,12 @@ class Hdf5Reader(StoreReader):
                 ) from error
             self._process = os.getpid()
         return self._file
+
+    @property
+    def codec(self) -> Codec:
+        """How the features are compressed."""
+        features = self._open()["features"]
+        return Codec("gzip", int(features.compression_opts)) if features.compression == "gzip" else PLAIN
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """See :meth:`StoreReader.read`."""

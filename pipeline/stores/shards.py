@@ -19,6 +19,7 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.files import publishing
+from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.gather import address_of
 from pipeline.stores.guard import open_regular
 
@@ -41,7 +42,7 @@ def shard_bytes(n_chunks: int, content_bytes: int) -> int:
     return n_chunks * (content_bytes + _CRC_BYTES) + tail_bytes(n_chunks)
 
 
-def write_shard(path: Path, features: np.ndarray, *, chunk_clips: int, shard_clips: int) -> str:
+def write_shard(path: Path, features: np.ndarray, *, chunk_clips: int, shard_clips: int, codec: Codec = PLAIN) -> str:
     """Publish one shard and return the SHA-256 of its bytes.
 
     The file is written under a unique name, synced and renamed, so that two workers on the same
@@ -50,12 +51,13 @@ def write_shard(path: Path, features: np.ndarray, *, chunk_clips: int, shard_cli
     Shape:
         features: [clips, frames, channels], little-endian; ``clips`` at most ``shard_clips``.
     """
-    clips = len(features)
+    clips, encode = len(features), codec.encode
     index = np.full((shard_clips // chunk_clips, 2), _ABSENT, dtype="<u8")
     digest, offset = hashlib.sha256(), 0
     with publishing(path) as draft, draft.open("wb") as handle:
         for number, first in enumerate(range(0, clips, chunk_clips)):
             content = _content(features[first : first + chunk_clips], chunk_clips)
+            content = content if encode is None else np.frombuffer(encode(content.tobytes()), np.uint8)
             for part in (content.data, _crc(content)):
                 digest.update(part)
                 handle.write(part)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import StoreError
+from pipeline.stores.codecs import PLAIN, Codec, stored_codec
 from pipeline.stores.digests import digest_clips
 from pipeline.stores.disk import writing
 from pipeline.stores.journal import ShardRecord
@@ -28,6 +29,7 @@ class ShardTarget:
     dtype: str
     chunk_clips: int
     shard_clips: int
+    codec: Codec = PLAIN
 
     def write(
         self,
@@ -55,7 +57,8 @@ class ShardTarget:
         clip_digest = digest_clips(clip_ids, state, reasons, n_frames, stored)
         path = Path(self.folder) / FEATURES / shard_key(shard)
         with writing(f"Shard {shard} of {self.name}"):
-            sha256 = write_shard(path, stored, chunk_clips=self.chunk_clips, shard_clips=self.shard_clips)
+            sizes = {"chunk_clips": self.chunk_clips, "shard_clips": self.shard_clips}
+            sha256 = write_shard(path, stored, codec=self.codec, **sizes)
         return ShardRecord(
             shard=shard,
             first_row=shard * self.shard_clips,
@@ -112,14 +115,16 @@ def are_storable(texts: Sequence[str]) -> bool:
 
 def target_of(path: Path, meta: StoreMeta) -> ShardTarget:
     """What tasks need to write the store at ``path``."""
+    work = working_path(path)
     return ShardTarget(
         name=meta.name,
-        folder=str(working_path(path).absolute()),
+        folder=str(work.absolute()),
         frames=meta.frames,
         channels=meta.channels,
         dtype=meta.dtype,
         chunk_clips=meta.chunk_clips,
         shard_clips=meta.shard_clips,
+        codec=stored_codec(work) if work.exists() else PLAIN,
     )
 
 

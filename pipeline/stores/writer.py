@@ -21,6 +21,7 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, ignore
 from pipeline.files import publish_bytes
+from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.copying import unpack
 from pipeline.stores.digests import digest_content
 from pipeline.stores.disk import remove_drafts, writing
@@ -48,6 +49,7 @@ class StoreWriter:
             added at its end.
         make_canaries: called once, when the store is created, for the arrays under ``canary/``.
         update: what is made again of a store that is there.
+        codec: of a new store; one that is there keeps its own.
 
     Raises:
         StoreBusyError: another writer holds the store.
@@ -63,11 +65,12 @@ class StoreWriter:
         *,
         make_canaries: Callable[[], dict[str, np.ndarray]],
         update: Update = NOTHING,
+        codec: Codec = PLAIN,
     ) -> None:
         self.path, self.work = path, working_path(path)
         self._stack = ExitStack()
         self._shards: dict[str, str] = {}
-        self._changed = False
+        self._changed, self._codec = False, codec
         _check_ids(clip_ids, path)
         settle(self.work)
         fresh = not self.work.exists() and not self.path.exists()
@@ -86,7 +89,7 @@ class StoreWriter:
             if self.path != self.work and self.path.exists():
                 unpack(self.path, self.work)
             else:
-                create_zarr(self.work, meta, ClipArrays.pending(clip_ids), canaries)
+                create_zarr(self.work, meta, ClipArrays.pending(clip_ids), canaries, self._codec)
         except (OSError, StoreError):
             if not self.work.exists():
                 raise  # else another writer was faster: its lease decides
@@ -172,7 +175,7 @@ class StoreWriter:
     def _pack(self, listener: Listener) -> None:
         """The HDF5 file from the working folder, which then goes at once."""
         with open_store(self.work) as reader:
-            write_hdf5(self.path, reader, self.meta, listener)
+            write_hdf5(self.path, reader, self.meta, self._codec, listener)
         gone = self.work.rename(self.work.with_name(f".{self.work.name}.{uuid.uuid4().hex[:12]}.tmp"))
         shutil.rmtree(gone, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec
 
 from pipeline.errors import StoreError
 from pipeline.files import publish_bytes, sync
+from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.coordinates import FEATURES_ATTRIBUTES, TIME, TIME_ATTRIBUTES, TIME_CHUNK, frame_times
 from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, StoreMeta
@@ -27,14 +28,16 @@ _SMALL_CHUNK = 1 << 16
 _DIMENSIONS = ("clip", "frame", "channel")
 
 
-def create_zarr(path: Path, meta: StoreMeta, arrays: ClipArrays, canaries: dict[str, np.ndarray]) -> None:
+def create_zarr(
+    path: Path, meta: StoreMeta, arrays: ClipArrays, canaries: dict[str, np.ndarray], codec: Codec = PLAIN
+) -> None:
     """Make a store without features, beside its place, then rename it.
 
     Raises:
         StoreError: something is at ``path`` already.
     """
     with creating(path) as draft:
-        fill_new(draft, meta, arrays, canaries)
+        fill_new(draft, meta, arrays, canaries, codec)
 
 
 @contextmanager
@@ -58,10 +61,12 @@ def creating(path: Path) -> Iterator[Path]:
         raise
 
 
-def fill_new(folder: Path, meta: StoreMeta, arrays: ClipArrays, canaries: Mapping[str, np.ndarray]) -> None:
+def fill_new(
+    folder: Path, meta: StoreMeta, arrays: ClipArrays, canaries: Mapping[str, np.ndarray], codec: Codec = PLAIN
+) -> None:
     """Attributes, small arrays, times of frames and canaries of a new store; ``features`` is made, but not filled."""
     group = zarr.open_group(folder, mode="w-", zarr_format=3, attributes=meta.attributes())
-    _create_features(group, meta, len(arrays.clip_id))
+    _create_features(group, meta, len(arrays.clip_id), codec)
     for name in CLIP_ARRAYS:
         _create_small(group, name, getattr(arrays, name))
     _create_time(group, meta)
@@ -71,7 +76,7 @@ def fill_new(folder: Path, meta: StoreMeta, arrays: ClipArrays, canaries: Mappin
             _create_canary(canary, name, value)
 
 
-def _create_features(group: zarr.Group, meta: StoreMeta, n_clips: int) -> None:
+def _create_features(group: zarr.Group, meta: StoreMeta, n_clips: int, codec: Codec) -> None:
     group.create_array(
         FEATURES,
         shape=(n_clips, meta.frames, meta.channels),
@@ -79,7 +84,7 @@ def _create_features(group: zarr.Group, meta: StoreMeta, n_clips: int) -> None:
         chunks=(meta.shard_clips, meta.frames, meta.channels),
         serializer=ShardingCodec(
             chunk_shape=(meta.chunk_clips, meta.frames, meta.channels),
-            codecs=[BytesCodec(endian="little"), Crc32cCodec()],
+            codecs=codec.zarr_codecs(),
             index_codecs=[BytesCodec(endian="little"), Crc32cCodec()],
         ),
         compressors=None,

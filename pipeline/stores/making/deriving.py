@@ -21,6 +21,7 @@ import numpy as np
 from pipeline import provenance
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
+from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.journal import ShardRecord
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import ClipArrays, StoreReader
@@ -43,12 +44,14 @@ class Derivation:
         arrays: its rows, each done or failed; ``clip_digest`` is computed anew.
         read: features of rows of the *new* store, [rows, frames, channels] of a floating type.
         canaries: arrays under ``canary/``; empty where they would not fit the new numbers.
+        codec: how the features are compressed.
     """
 
     meta: StoreMeta
     arrays: ClipArrays
     read: Read
     canaries: Mapping[str, np.ndarray] = field(default_factory=dict)
+    codec: Codec = PLAIN
 
 
 def descent(verb: str, *sources: StoreReader, **settings: Any) -> dict[str, Any]:
@@ -86,7 +89,8 @@ def write_derived(path: Path, derivation: Derivation, listener: Listener = ignor
     _require_free(path, derivation.meta)
     arrays, task = derivation.arrays, f"write {derivation.meta.name}"
     meta = dataclasses.replace(derivation.meta, complete=False, content_digest="", runs=())
-    with StoreWriter(path, meta, arrays.clip_id, make_canaries=lambda: dict(derivation.canaries)) as writer:
+    make_canaries, codec = (lambda: dict(derivation.canaries)), derivation.codec
+    with StoreWriter(path, meta, arrays.clip_id, make_canaries=make_canaries, codec=codec) as writer:
         if not np.array_equal(writer.arrays.clip_id, arrays.clip_id):
             raise StoreError(f"{path} holds an unfinished store of other clips. Remove it, or name another path.")
         size, n = writer.target.shard_clips, len(arrays.clip_id)
