@@ -42,10 +42,14 @@ class Selection:
         """[clips] int32, valid frames."""
         return np.asarray(self.reader.n_frames[self.rows], np.int32)
 
-    def blocks(self, listener: Listener) -> Iterator[tuple[slice, np.ndarray]]:
-        """Places among the rows and their features, [clips, frames, channels], zero beyond the valid frames."""
+    def blocks(self, listener: Listener, share: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        """Places among the rows and their features, [clips, frames, channels], zero beyond the valid frames.
+
+        Args:
+            share: how many times smaller than usual a block is.
+        """
         task, n = f"export {self.reader.meta.name}", len(self.rows)
-        step = max(1, _BLOCK_BYTES // self.reader.meta.clip_bytes)
+        step = max(1, _BLOCK_BYTES // share // self.reader.meta.clip_bytes)
         listener(TaskStarted(task, n, "clips"))
         for first in range(0, n, step):
             place = slice(first, min(first + step, n))

@@ -17,6 +17,8 @@ from pipeline.errors import SettingError
 from pipeline.events import Listener
 from pipeline.stores.exchange.blocks import Selection
 
+#: Values are widened, encoded and compressed, each a copy.
+_SHARE = 4
 _MOST_LIST = (1 << 31) - 1
 
 
@@ -41,7 +43,7 @@ def write_parquet(path: Path, selection: Selection, listener: Listener) -> None:
     )
     ids, n_frames, small = selection.clip_ids, selection.n_frames, ["clip_id", "n_frames"]
     with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False, write_statistics=small) as writer:
-        for place, features in selection.blocks(listener):
+        for place, features in selection.blocks(listener, _SHARE):
             flat = pa.array(np.ascontiguousarray(features, np.float32).reshape(-1))
             lists = pa.FixedSizeListArray.from_arrays(pa.FixedSizeListArray.from_arrays(flat, channels), frames)
             columns = [pa.array(ids[place], pa.string()), pa.array(n_frames[place]), lists.cast(kind)]
