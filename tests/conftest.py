@@ -20,6 +20,12 @@ if SIDE_BY_SIDE:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def caches_are_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is remembered of stores stays out of the user's own cache."""
+    os.environ["EAST_STORE_CACHE"] = str(tmp_path_factory.mktemp("store-cache"))
+
+
 @pytest.fixture(autouse=True)
 def threads_stay_few() -> Iterator[None]:
     """Work in this process sets its threads; the next test has its own again."""

@@ -91,18 +91,18 @@ def _places(dataset: h5py.Dataset, first: int, stop: int) -> Iterator[tuple[int,
         yield from ((row, *rest) for rest in itertools.product(*inner))
 
 
-def read_texts(dataset: h5py.Dataset, where: str, name: str) -> np.ndarray:
-    """A dataset of texts, [n] objects; their lengths are looked at in the file before HDF5 gathers them.
+def require_texts(dataset: h5py.Dataset, where: str, name: str) -> None:
+    """Refuse a dataset of texts by the lengths in the file, before HDF5 gathers the texts.
 
     Raises:
-        StoreError: no plain list of UTF-8 texts, or more text than any store has.
+        StoreError: no plain list of texts, or more text than any store has.
     """
     about = h5py.check_string_dtype(dataset.dtype)
     if about is None or about.length is not None or dataset.chunks or dataset.ndim != 1:
         raise StoreError(f"{where}: {name} is no contiguous list of texts of any length, expected that: not read.")
     n = len(dataset)
     if not n:
-        return np.empty(0, object)
+        return
     n_bytes, offset = Path(dataset.file.filename).stat().st_size, dataset.id.get_offset()
     least = n * _REFERENCE_BYTES * (2 if name == "clip_id" else 1)
     if offset is None or offset + n * _REFERENCE_BYTES > n_bytes or least > n_bytes:
@@ -113,6 +113,17 @@ def read_texts(dataset: h5py.Dataset, where: str, name: str) -> np.ndarray:
     lengths = np.ascontiguousarray(raw[:, :4]).view("<u4").astype(np.int64)
     if lengths.max() > 4 * MAX_STRING or lengths.sum() > guard.MAX_TEXT_BYTES + n * 1024:
         raise StoreError(f"{where}: the texts of {name} are longer than any store's: forged.")
+
+
+def read_texts(dataset: h5py.Dataset, where: str, name: str) -> np.ndarray:
+    """A dataset of texts, [n] objects; their lengths are looked at in the file before HDF5 gathers them.
+
+    Raises:
+        StoreError: no plain list of UTF-8 texts, or more text than any store has.
+    """
+    require_texts(dataset, where, name)
+    if not len(dataset):
+        return np.empty(0, object)
     try:
         return np.array([*(value.decode() for value in dataset[...].tolist()), None], object)[:-1]
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import EastError, StoreError
+from pipeline.stores.hdf5_probe import require_safe
 from pipeline.stores.hdf5_store import Hdf5Reader
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import HDF5_SUFFIXES
@@ -27,6 +28,7 @@ def open_store(path: str | Path) -> StoreReader:
             raise StoreError(
                 f"{text}: HDF5 stores are read from a disk only. Fetch the file first, or share it as Zarr."
             )
+        require_safe(Path(text))
         return Hdf5Reader(text)
     return _open_remote(text) if "://" in text else ZarrReader(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,9 @@ from pipeline.stores.checking.findings import report_rows
 from pipeline.stores.checking.report import Log
 from pipeline.stores.checking.small import CHECK, ReadRows, Small, check_content, check_small, read_small
 from pipeline.stores.coordinates import TIME, check_times
+from pipeline.stores.guard import open_regular
+from pipeline.stores.hdf5_guard import require_inflatable, require_numbers, require_texts
+from pipeline.stores.hdf5_probe import require_safe
 from pipeline.stores.reader import require_plausible
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, StoreMeta, parse_meta
 from pipeline.stores.seal import SEAL_BYTES, SEALED, Seal, hdf5_bytes, parse_seal
@@ -33,14 +37,14 @@ _MOST_ATTRIBUTE = 1 << 24
 
 def verify_hdf5(path: Path, log: Log, listener: Listener) -> Diagnosis:
     """Check a file; what is found goes to ``log``, what is known comes back."""
-    size = path.stat().st_size
+    with open_regular(path, follow=True) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        head = handle.read(96)
+        handle.seek(max(0, size - SEAL_BYTES))
+        seal = parse_seal(handle.read(SEAL_BYTES))
     task = f"verify {path.name}"
     listener(TaskStarted(task, size / 1e6, "MB"))
     found = Diagnosis(path)
-    with path.open("rb") as handle:
-        head = handle.read(96)
-        handle.seek(max(0, size - SEAL_BYTES))
-        seal = parse_seal(handle.read())
     with ThreadPoolExecutor(1, thread_name_prefix="seal") as pool:
         digest = pool.submit(_digest, path, size - SEAL_BYTES if seal else 0, found)
         try:
@@ -104,8 +108,9 @@ def _no_seal(size: int, promised: int | None) -> str:
 def _check_inside(path: Path, found: Diagnosis, log: Log, advance: Advance) -> bool | None:
     """What HDF5 gives to read; returns whether the file says that it is sealed."""
     try:
+        require_safe(path)
         file = h5py.File(path, "r", locking=False)
-    except DAMAGE as error:
+    except (StoreError, *DAMAGE) as error:
         log.find("root attributes", "", f"HDF5 cannot open it: {error}")
         log.close("root attributes", "cannot be read")
         return None
@@ -163,6 +168,11 @@ def _small_arrays(file: h5py.File, meta: StoreMeta, log: Log) -> Small | None:
                 require_plausible(str(file.filename), n, dataset.id.get_storage_size())
             if dataset.shape != (n, *shape):
                 raise StoreError(f"it has shape {dataset.shape}, expected {(n, *shape)}")
+            if kind is str:
+                require_texts(dataset, str(file.filename), name)
+            else:
+                require_numbers(dataset, str(file.filename), name, np.dtype(kind))
+                require_inflatable(dataset, str(file.filename), name, 0, n)
         except (StoreError, *DAMAGE) as error:
             log.find(CHECK, name, str(error))
             if name == "clip_id":
@@ -208,6 +218,7 @@ def _check_features(file: h5py.File, meta: StoreMeta, found: Diagnosis, log: Log
         features = own_dataset(file, "features")
         if features.shape != (len(facts), meta.frames, meta.channels) or features.dtype != np.dtype(meta.dtype):
             raise StoreError(f"they are {features.dtype} {features.shape}, the attributes promise other ones")
+        require_numbers(features, str(file.filename), "features")
     except (StoreError, *DAMAGE) as error:
         log.find("features", "features", str(error))
         log.close("features", "cannot be read")
@@ -227,8 +238,9 @@ def read_blocks(
     for first in range(0, n, block):
         rows = np.arange(first, min(first + block, n))
         try:
+            require_inflatable(features, "it", "features", first, int(rows[-1]) + 1)
             whole: np.ndarray | None = np.asarray(features[first : rows[-1] + 1])
-        except DAMAGE:
+        except (StoreError, *DAMAGE):
             whole = None
         if whole is not None:
             yield rows, whole, ""
@@ -241,10 +253,13 @@ def read_blocks(
 def _one_chunk(features: h5py.Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, str]:
     first, stop = int(rows[0]), int(rows[-1]) + 1
     try:
+        require_inflatable(features, "it", "features", first, stop)
         return rows, np.asarray(features[first:stop]), ""
-    except DAMAGE as error:
+    except (StoreError, *DAMAGE) as error:
         why = str(error)
     try:
+        if features.compression is not None:
+            return rows, None, why
         _, content = features.id.read_direct_chunk((first, 0, 0))
         raw = np.frombuffer(content[:-_CRC], features.dtype).reshape(features.chunks)
         return rows, raw[: len(rows)], why
