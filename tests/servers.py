@@ -178,6 +178,17 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"the S3 server did not start: {log.read_text()}")
 
 
+_KEPT: list[object] = []
+
+
+def forget_s3_clients() -> None:
+    """Let s3fs look at its environment anew; old clients are kept, since closing them may take its time."""
+    import s3fs
+
+    _KEPT.extend(s3fs.S3FileSystem._cache.values())
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @dataclass
 class Wire:
     """Between a client and a server: counts bytes, and is cut after so many in one direction."""

@@ -52,7 +52,7 @@ from pipeline.commands.console import listening, show
     "--reuse",
     multiple=True,
     metavar="STORE",
-    help="Store, URL or folder of stores to copy the same clips from; repeatable.",
+    help="Store, folder of stores, or place with a catalogue (URLs too) to copy the same clips from; repeatable.",
 )
 @click.option(
     "--removed",

@@ -25,27 +25,49 @@ from pipeline.stores import State, StoreReader, open_store
 from pipeline.stores.digests import digest_clips
 from pipeline.stores.pending import kept_rows, state_before
 from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import require_same
+from pipeline.stores.schema import HDF5_SUFFIXES, require_same
+from pipeline.stores.sharing.catalogue import SUFFIXES, entries_of, list_entries
 from pipeline.stores.target import working_path
 
-_SUFFIXES = (".zarr", ".h5", ".hdf5")
 
+def open_sources(stack: ExitStack, names: Sequence[str], stores: Sequence[RunStore]) -> list[StoreReader]:
+    """The stores to take features from; a place with a catalogue, or a folder, stands for the stores below it.
 
-def open_sources(stack: ExitStack, names: Sequence[str]) -> list[StoreReader]:
-    """The stores to take features from; a folder stands for all stores below it.
+    Of those that a catalogue names, the ones with other settings than the run's stores are not opened.
 
     Raises:
-        StoreError: there is no store at one of the places.
+        StoreError: there is no store at one of the places, or none that could be used.
     """
-    found = []
-    for name in names:
-        folder = Path(name)
-        plain = "://" in name or name.rstrip("/").endswith(_SUFFIXES) or not folder.is_dir()
-        paths = [name] if plain else sorted(str(p) for p in folder.rglob("*") if p.suffix in _SUFFIXES)
-        if not paths:
+    wanted = {store.meta.fingerprint for store in stores}
+    return [stack.enter_context(open_store(path)) for name in names for path in choose_paths(name, wanted)]
+
+
+def choose_paths(name: str, wanted: Set[str]) -> list[str]:
+    """Addresses of the stores that a name stands for, without those that a catalogue knows to be of other settings.
+
+    Args:
+        wanted: fingerprints of which any will do.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if name.rstrip("/").endswith(SUFFIXES):
+        return [name]
+    entries = entries_of(name)
+    folder = Path(name)
+    below = [path for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}")] if folder.is_dir() else []
+    if entries is None:
+        if folder.is_dir() and not below:
             raise StoreError(f"--reuse {name}: there is no store below that folder.")
-        found += [stack.enter_context(open_store(path)) for path in paths]
-    return found
+        return sorted(map(str, below)) or [name]
+    others = {Path(address) for address in entries}
+    found = [address for address, entry in entries.items() if entry.fingerprint in wanted]
+    found += sorted(str(path) for path in below if path not in others)
+    if not found:
+        there = list_entries(list(entries.values()))
+        raise StoreError(f"--reuse {name}: no store there was made with the settings of this run. There are:{there}")
+    here = [path for path in found if not ("://" in path and path.endswith(HDF5_SUFFIXES))]  # those are not read there
+    return here or found
 
 
 def require_useful(sources: Sequence[StoreReader], stores: Sequence[RunStore]) -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from servers import S3, Wire, s3_server, wire_to
+from click.testing import CliRunner
+from extracting import ROOT, run, table_of, write_clips
+from servers import S3, Wire, forget_s3_clients, s3_server, wire_to
 
+import cli
+from pipeline import layout
 from pipeline.errors import MissingExtraError, StoreError
 from pipeline.stores import StoreMeta, example_meta, open_store, write_store
 from pipeline.stores.remote import CACHE_VARIABLE
 from pipeline.stores.sharing import places, remotes
+from pipeline.stores.sharing.catalogue import add_entry, read_catalogue
+from pipeline.stores.sharing.ls import list_place
+from pipeline.stores.sharing.places import find_place
 from pipeline.stores.sharing.pull import pull_store
 from pipeline.stores.sharing.push import push_store
 
@@ -36,18 +45,18 @@ def s3(server: S3, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(places, "PAUSE_S", 0.01)
     monkeypatch.setattr(remotes, "_CLIENT_TRIES", 1)
-    s3fs.S3FileSystem.clear_instance_cache()
+    forget_s3_clients()
     bucket = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:60].strip("-")
     s3fs.S3FileSystem().mkdir(bucket)
     yield f"s3://{bucket}"
-    s3fs.S3FileSystem.clear_instance_cache()
+    forget_s3_clients()
 
 
 @pytest.fixture
 def wire(s3: str, server: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     with wire_to(server.port) as wire:
         monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
-        s3fs.S3FileSystem.clear_instance_cache()
+        forget_s3_clients()
         yield wire
 
 
@@ -103,11 +112,13 @@ def test_pushed_again_nothing_travels(tmp_path: Path, s3: str, wire: Wire, serve
 
 
 def test_a_push_that_is_cut_goes_on_and_is_not_taken_for_whole(tmp_path: Path, s3: str, wire: Wire, server: S3) -> None:
-    make(tmp_path / "s.zarr", frames=6000)
+    make(tmp_path / "s.zarr", frames=3000, shard_clips=4)
     n_bytes = sum(map(len, files_of(tmp_path / "s.zarr").values()))
     wire.cut_up = n_bytes * 6 // 10
+    before = len(server.requests())
     with pytest.raises(StoreError, match=r"features\.zarr/.*What came is kept; the same command goes on"):
         push_store(tmp_path / "s.zarr", f"{s3}/stores")
+    first = [line for line in of_shard(server.requests()[before:], "PUT") if line.endswith(" 200")]
     wire.mend()
     for read in (open_store, lambda address: pull_store(address, tmp_path / "mine.zarr")):
         with pytest.raises(StoreError, match=r"holds no finished store|cannot be opened"):
@@ -115,8 +126,11 @@ def test_a_push_that_is_cut_goes_on_and_is_not_taken_for_whole(tmp_path: Path, s
     wire.mend()
     before = len(server.requests())
     push_store(tmp_path / "s.zarr", f"{s3}/stores")
-    assert 0 < len(of_shard(server.requests()[before:], "PUT")) < 3
-    assert wire.up < 0.8 * n_bytes
+    second = of_shard(server.requests()[before:], "PUT")
+    assert len(first) > 1
+    assert not set(first) & set(second)
+    assert len(first) + len(second) == N / 4
+    assert wire.up < n_bytes * (len(second) + 1) / 10
     pull_store(f"{s3}/stores/example/features.zarr", tmp_path / "mine.zarr")
     assert files_of(tmp_path / "mine.zarr") == files_of(tmp_path / "s.zarr")
 
@@ -181,7 +195,7 @@ def test_what_goes_wrong_is_said_in_words(tmp_path: Path, s3: str, monkeypatch: 
     assert not s3fs.S3FileSystem().exists("no-such-bucket")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    s3fs.S3FileSystem.clear_instance_cache()
+    forget_s3_clients()
     for act in (push_store, lambda _, url: pull_store(url, tmp_path / "m.zarr"), lambda _, url: open_store(url)):
         with pytest.raises(StoreError, match=r"no usable credentials.*AWS_ACCESS_KEY_ID.*AWS_ENDPOINT_URL"):
             act(tmp_path / "s.zarr", address)
@@ -193,3 +207,52 @@ def test_without_s3fs_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     for act in (push_store, lambda _, url: pull_store(url, tmp_path / "m.zarr"), lambda _, url: open_store(url)):
         with pytest.raises(MissingExtraError, match=r"s3fs is not installed.*east-music\[s3\]"):
             act(tmp_path / "s.zarr", "s3://bucket/x.zarr")
+
+
+def test_catalogue_list_and_many_writers(s3: str, tmp_path: Path) -> None:
+    """The server refuses a catalogue that was read before another writer came."""
+    make(tmp_path / "s.zarr")
+    push_store(tmp_path / "s.zarr", s3)
+    (first,) = read_catalogue(find_place(s3)) or ()
+    entries = [dataclasses.replace(first, path=f"{number}.zarr") for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda entry: add_entry(find_place(s3), entry), entries))
+    assert len(read_catalogue(find_place(s3)) or ()) == 9
+    s3fs.S3FileSystem().rm(f"{s3}/catalogue.json")
+    listing = list_place(s3)
+    assert not listing.catalogue
+    assert [(path, entry and entry.clips) for path, entry, _ in listing.stores] == [("example/features.zarr", N)]
+
+
+def test_looked_at_and_read_in_place(s3: str, tmp_path: Path) -> None:
+    make(tmp_path / "s.zarr")
+    address = push_store(tmp_path / "s.zarr", s3)
+    done = CliRunner().invoke(cli.east, ["store", "info", address], obj={})
+    assert f"clips                      {N}" in done.stdout
+    with open_store(address) as there, open_store(tmp_path / "s.zarr") as here:
+        rows = np.array([33, 1, 2])
+        np.testing.assert_array_equal(there.read(rows), here.read(rows))
+
+
+def test_extraction_takes_features_from_a_bucket(
+    s3: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EAST_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EAST_WEIGHTS", str(tmp_path_factory.getbasetemp() / "weights"))
+    monkeypatch.setenv("EAST_PLUGINS", "plugins")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    paths = write_clips(tmp_path / "music", 4)
+    theirs, mine = (table_of(paths, tmp_path / "music", name=name) for name in ("theirs", "mine"))
+    run(theirs, "fake/frames", preflight=False)
+    push_store(layout.store_path("theirs", "fake", "frames"), s3)
+    report = run(mine, "fake/frames", reuse=(s3,), preflight=False)
+    assert "copied, not computed: fake/frames 4 clips" in report.plan
+    with (
+        open_store(layout.store_path("mine", "fake", "frames")) as copied,
+        open_store(layout.store_path("theirs", "fake", "frames")) as computed,
+    ):
+        assert copied.meta.content_digest == computed.meta.content_digest
+    with pytest.raises(
+        StoreError, match=r"(?s)no store there was made with the settings of this run.*fake/frames\.zarr"
+    ):
+        run(mine, "fake/clip", reuse=(s3,), preflight=False)

@@ -19,7 +19,7 @@ from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json, require_bytes
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import HDF5_SUFFIXES
 from pipeline.stores.sharing.card import strictest_licence
-from pipeline.stores.sharing.places import Place
+from pipeline.stores.sharing.places import Place, find_place
 from pipeline.texts import shown
 
 CATALOGUE = "catalogue.json"
@@ -95,6 +95,20 @@ def read_catalogue(place: Place) -> list[Entry] | None:
     """
     content = place.read(CATALOGUE, MAX_DOCUMENT_BYTES)
     return None if content is None else [entry for entry, _ in _parse(content, place.below(CATALOGUE)).values()]
+
+
+def entries_of(address: str) -> dict[str, Entry] | None:
+    """Stores by their addresses, from the catalogue of a place or from the catalogue's own address.
+
+    Raises:
+        StoreError: as :func:`read_catalogue`; there is no catalogue where one was named.
+    """
+    base = address.rstrip("/").removesuffix(f"/{CATALOGUE}") if address != CATALOGUE else "."
+    place = find_place(base)
+    entries = read_catalogue(place)
+    if entries is None and base != address.rstrip("/"):
+        raise StoreError(f"There is no catalogue at {address}.")
+    return None if entries is None else {place.below(entry.path): entry for entry in entries}
 
 
 def add_entry(place: Place, entry: Entry) -> None:

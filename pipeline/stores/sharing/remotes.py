@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import html
+import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +25,7 @@ _REQUEST = 1 << 23
 _PART = 1 << 24
 _MOST_PARTS = 9000
 _PARTS_AT_ONCE = 2
-_ROUNDS = 6
+_ROUNDS, _ROUND_S = 20, 0.05
 _CLIENT_TRIES = 2
 _LISTING_BYTES = 1 << 20
 _CONNECT_S, _SILENCE_S = 30, 60
@@ -168,7 +170,8 @@ class RemotePlace(Place):
 
     def change(self, name: str, most: int, make: Callable[[bytes | None], bytes]) -> None:
         """See :class:`Place`; S3 is told to refuse if another writer came between."""
-        for _ in range(_ROUNDS):
+        for number in range(_ROUNDS):
+            time.sleep(random.random() * _ROUND_S * number)
             tag = self._tag(name)
             content = make(self.read(name, most))
             if trying(self.below(name), partial(self._swap, name, content, tag)):
