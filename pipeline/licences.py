@@ -59,9 +59,23 @@ TABLE = (
     Licence("none", 0, "Nothing is demanded.", r"^none$"),
 )  # fmt: skip
 
+#: As strict as anything can be: nobody may assume rights that nobody has given.
 UNKNOWN = Licence(
-    "unknown", 85, "Nothing is known: find out before it is passed on; of your own audio, it is yours to decide.", ""
-)
+    "unknown", 110, "Nothing is recorded, so no right may be assumed: ask the owner before any use. The licence of "
+    "your own audio is yours to say, with east data from --licence.", r"^unknown|^\?*$",
+)  # fmt: skip
+
+_VERSIONED = ("", "-SA", "-ND", "-NC", "-NC-SA", "-NC-ND")
+_SPDX = {
+    name.lower(): name
+    for name in (
+        *(f"CC-BY{kind}-{version}" for kind in _VERSIONED for version in ("1.0", "2.0", "2.5", "3.0", "4.0")),
+        *(f"{name}{end}" for name in ("GPL-2.0", "GPL-3.0", "LGPL-2.1", "LGPL-3.0", "AGPL-3.0")
+          for end in ("", "-only", "-or-later")),
+        "CC0-1.0", "MIT", "ISC", "BSD-2-Clause", "BSD-3-Clause", "Apache-2.0", "MPL-2.0", "Unlicense", "PDDL-1.0",
+        "ODC-By-1.0", "ODbL-1.0",
+    )
+}  # fmt: skip
 
 #: At this rank and above a student should not be used as if it were free.
 RESTRICTED_RANK = 80
@@ -74,11 +88,26 @@ def find(text: str) -> Licence:
     ('CC-BY-NC', 'Apache-2.0', 'unknown')
     """
     lower = re.sub(r"[_\s]+", " ", text.lower()).strip()
-    return next((licence for licence in TABLE if re.search(licence.pattern, lower)), UNKNOWN)
+    return next((licence for licence in (UNKNOWN, *TABLE) if re.search(licence.pattern, lower)), UNKNOWN)
+
+
+def spdx(text: str) -> str:
+    """The SPDX identifier that a text is, empty where it is none or leaves the version open.
+
+    >>> spdx("cc by-nc 4.0"), spdx("CC-BY")
+    ('CC-BY-NC-4.0', '')
+    """
+    return _SPDX.get(re.sub(r"[_\s]+", "-", text.lower().strip()), "")
+
+
+def strictest_of(licences: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """The strictest pair of a licence's text and what it covers; the first of equals, unknown where there is none."""
+    named = [(text.strip() or UNKNOWN.name, what) for text, what in licences]
+    return max(named, key=lambda pair: find(pair[0]).rank, default=(UNKNOWN.name, "nothing is recorded"))
 
 
 def strictest(licences: Iterable[tuple[str, str]]) -> str:
-    """``LICENCE (WHAT)`` of the strictest pair; MIT where nothing says anything.
+    """``LICENCE (WHAT)`` of the strictest pair; a licence that is not given counts as unknown.
 
     Args:
         licences: pairs of a licence's text and what it covers.
@@ -86,13 +115,15 @@ def strictest(licences: Iterable[tuple[str, str]]) -> str:
     >>> strictest([("MIT", "code"), ("CC-BY-NC-SA-4.0", "weights of musicnn"), ("CC-BY-4.0", "data")])
     'CC-BY-NC-SA-4.0 (weights of musicnn)'
     """
-    named = [(text, what) for text, what in licences if text.strip()]
-    if not named:
-        return "MIT"
-    text, what = max(named, key=lambda pair: find(pair[0]).rank)
+    text, what = strictest_of(licences)
     return f"{text} ({what})"
+
+
+def demands(text: str) -> str:
+    """What a licence asks for, in words; also of what :func:`strictest` gave."""
+    return find(re.sub(r" \([^()]*\)$", "", text)).demands
 
 
 def is_restricted(text: str) -> bool:
     """Whether commercial use or passing on is forbidden, or nothing is known."""
-    return bool(text.strip()) and find(text).rank >= RESTRICTED_RANK
+    return find(text).rank >= RESTRICTED_RANK

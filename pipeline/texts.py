@@ -42,3 +42,14 @@ def shown(value: object, most: int = _MOST_CHARACTERS) -> str:
         f"{type(value).__name__} of {len(value):,}" if isinstance(value, dict | list | tuple) and value else repr(cut)
     )
     return text if len(text) <= most else text[:most] + "..."
+
+
+def one_line(value: object, most: int = 500) -> str:
+    """A text from anywhere on one line, without control characters, cut to ``most`` characters; empty for None.
+
+    >>> one_line("a\\n b\\x1b[31m")
+    'a b [31m'
+    """
+    text = "" if value is None else str(value)[: 4 * most]
+    text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -58,7 +58,7 @@ class FakeTeacher(Extractor):
         return n_samples // HOP if output == "frames" else int(n_samples >= HOP)
 
 
-def fake_card(name: str, *, factor: float = 1.0, sleep_s: float = 0.0) -> ExtractorCard:
+def fake_card(name: str, *, factor: float = 1.0, sleep_s: float = 0.0, licence: str = "none") -> ExtractorCard:
     return ExtractorCard(
         name=name,
         version=1,
@@ -69,7 +69,7 @@ def fake_card(name: str, *, factor: float = 1.0, sleep_s: float = 0.0) -> Extrac
         outputs=OUTPUTS,
         default_outputs=("frames", "clip"),
         parameters={"factor": factor, "sleep_s": sleep_s},
-        licence_weights="none",
+        licence_weights=licence,
         min_s=HOP / RATE_HZ,
         batch_clips=4,
     )
@@ -88,6 +88,7 @@ CARDS = (
     fake_card("fake-drift"),
     fake_card("fake-leaky"),
     fake_card("fake-sized"),
+    fake_card("fake-nc", licence="CC-BY-NC-4.0"),
 )
 
 

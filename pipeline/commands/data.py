@@ -55,7 +55,9 @@ def build(name: str, folder: Path | None) -> None:
     help="Share of the files in each split where SOURCE gives none; 'none' makes no splits.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which files go to which split.")
-def from_(source: Path, *, clip_s: float, hop_s: float | None, last: str, name: str, split: str, seed: int) -> None:
+@click.option("--licence", default="", help="Of the audio, such as CC-BY-4.0; stores and students carry it along.")
+@click.option("--citation", default="", help="How to cite the audio.")
+def from_(source: Path, *, split: str, **settings: object) -> None:
     """Make a clip table of your own audio in SOURCE.
 
     SOURCE is a folder per class, a folder without labels, a folder with train, valid and test
@@ -71,7 +73,6 @@ def from_(source: Path, *, clip_s: float, hop_s: float | None, last: str, name: 
     """
     from pipeline.datasets.resolve import make_own
 
-    settings = {"clip_s": clip_s, "hop_s": hop_s, "last": last, "name": name, "seed": seed}
     with listening() as listener:
         _, path = make_own(source, split_ratios=_ratios(split), listener=listener, **settings)
     show(str(path))

@@ -37,6 +37,8 @@ def table_from(
     name: str = "",
     split_ratios: Mapping[str, float] | None = RATIOS,
     seed: int = 0,
+    licence: str = "",
+    citation: str = "",
     listener: Listener = ignore,
 ) -> ClipTable:
     """Clips of a folder per class, a folder without labels, or a CSV (see :func:`pipeline.datasets.scan.scan`).
@@ -52,6 +54,7 @@ def table_from(
         name: name of the dataset; the folder's or CSV's name if empty.
         split_ratios: share of the files in each split where none is given; None leaves it empty.
         seed: decides which groups go where.
+        licence, citation: of the audio; they go along with stores and students.
 
     Raises:
         ManifestError: no audio, or a CSV that contradicts itself.
@@ -65,7 +68,7 @@ def table_from(
     split = files.split
     if split_ratios is not None and (split == "").all():
         split = deal_splits(files.group, _strata(files), ratios=split_ratios, seed=seed)
-    made = {"clip_s": clip_s, "hop_s": hop_s, "last": last, "seed": seed, "source": source.name}
+    made: dict[str, object] = {"clip_s": clip_s, "hop_s": hop_s, "last": last, "seed": seed, "source": source.name}
     ratios = dict(split_ratios) if split_ratios is not None else None
     table = ClipTable(
         name=name_of(source, name),
@@ -80,11 +83,17 @@ def table_from(
         start_s=starts,
         duration_s=durations,
         labels=files.labels[row],
-        card={"source": "own audio", "made": made | {"split_ratios": ratios, "files": fingerprint(source)}},
+        card=_card(made | {"split_ratios": ratios, "files": fingerprint(source)}, licence=licence, citation=citation),
     )
     require_valid(table)
     listener(Note(_summary(table)))
     return table
+
+
+def _card(made: Mapping[str, object], **stated: str) -> dict[str, object]:
+    """What is known of own audio; what was not stated is left out."""
+    known: dict[str, object] = {"source": "own audio", "made": dict(made)}
+    return known | {key: text for key, text in stated.items() if text}
 
 
 def name_of(source: Path, name: str = "") -> str:

@@ -20,6 +20,7 @@ from pipeline.errors import AudioError, AudioRangeError, ClipsFailedError
 from pipeline.evaluation.runs import find_run
 from pipeline.events import ClipFailed, ClipShort, Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publish_bytes
+from pipeline.licences import demands
 
 _TASK = "Tagging"
 _BATCH_CLIPS = 8
@@ -60,6 +61,7 @@ class Tags:
     classes: tuple[str, ...]
     thresholds: tuple[float, ...] | None
     licence: str
+    licences: tuple[tuple[str, str], ...] = ()
     files: tuple[FileTags, ...] = ()
     failures: tuple[FileFailure, ...] = field(default=())
 
@@ -73,12 +75,14 @@ class Tags:
         return {
             "run": self.run,
             "licence": self.licence,
+            "licence_demands": demands(self.licence),
+            "licences": [{"licence": text, "covers": what} for text, what in self.licences],
             "files": [self._file_dict(file) for file in self.files],
             "failures": [{"path": f.path, "kind": f.kind, "reason": f.reason} for f in self.failures],
         }
 
     def to_text(self, k: int) -> str:
-        """Per file its ``k`` highest classes with scores; a star where the threshold is passed."""
+        """Per file its ``k`` highest classes with scores, a star where the threshold is passed; then the licence."""
         lines = []
         for file in self.files:
             lines.append(
@@ -86,7 +90,7 @@ class Tags:
             )
             for name, score, present in self.top(file, k):
                 lines.append(f"  {score:.3f}{' *' if present else '  '} {name}")
-        return "\n".join(lines)
+        return "\n".join([*lines, f"licence of {self.run}: {self.licence}. {demands(self.licence)}"])
 
     def to_json(self) -> str:
         """:meth:`as_dict` as JSON text."""
@@ -106,15 +110,15 @@ class Tags:
             )
 
     def to_csv(self) -> str:
-        """One line per file: path, seconds, clips, then a column per class; failures have no scores."""
+        """One line per file: path, seconds, clips, a column per class, the licence last; failures have no scores."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["file", "duration_s", "clips", *self.classes, "problem"])
+        writer.writerow(["file", "duration_s", "clips", *self.classes, "problem", "licence"])
         for file in self.files:
             scores = [f"{value:.6f}" for value in file.scores]
-            writer.writerow([file.path, f"{file.duration_s:.3f}", file.n_clips, *scores, file.short])
+            writer.writerow([file.path, f"{file.duration_s:.3f}", file.n_clips, *scores, file.short, self.licence])
         for failure in self.failures:
-            writer.writerow([failure.path, "", 0, *[""] * len(self.classes), failure.reason])
+            writer.writerow([failure.path, "", 0, *[""] * len(self.classes), failure.reason, self.licence])
         return out.getvalue()
 
     def _file_dict(self, file: FileTags) -> dict[str, Any]:
@@ -151,7 +155,8 @@ def predict(run: Path, paths: Sequence[str], *, device: str = "cpu", listener: L
                 listener(ClipShort(path, file.short))
         listener(TaskAdvanced(_TASK, 1, Path(path).name))
     listener(TaskFinished(_TASK))
-    return Tags(tagger.name, tagger.classes, tagger.thresholds, tagger.licence, tuple(files), tuple(failures))
+    names = (tagger.name, tagger.classes, tagger.thresholds, tagger.licence, tagger.licences)
+    return Tags(*names, files=tuple(files), failures=tuple(failures))
 
 
 def predict_by_name(

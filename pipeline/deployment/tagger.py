@@ -19,6 +19,8 @@ from pipeline.cards import ExtractorCard
 from pipeline.distillation.students.contract import CARD_NAME, Student, load_student
 from pipeline.errors import RunError, UnknownNameError
 from pipeline.evaluation.runs import read_json
+from pipeline.licences import strictest
+from pipeline.texts import one_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,8 @@ class Tagger:
         clip_s: length of the clips it was trained on, in seconds.
         thresholds: per class, the score from which a tag counts as present; None where the run
             has none.
-        licence: what the student may be used for, in words.
+        licence: the strictest that the student comes under, ``LICENCE (WHAT)``.
+        licences: all of them, each with what it covers.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Tagger:
     clip_s: float
     thresholds: tuple[float, ...] | None
     licence: str
+    licences: tuple[tuple[str, str], ...]
     device: str
 
     @torch.inference_mode()
@@ -84,9 +88,17 @@ def load_tagger(folder: Path, *, device: str = "cpu") -> Tagger:
         single_label=about["task"] == "single-label",
         clip_s=float(about["clip_s"]),
         thresholds=_thresholds(folder, about.get("thresholds"), about["classes"]),
-        licence=str(about.get("licence", "")),
+        licence=one_line(about.get("licence")) or strictest(_licences(about)),
+        licences=_licences(about),
         device=device,
     )
+
+
+def _licences(about: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Empty for students of older releases, which recorded the strictest alone."""
+    given = about.get("licences")
+    pairs = [pair for pair in given if isinstance(pair, list) and len(pair) == 2] if isinstance(given, list) else []
+    return tuple((one_line(text), one_line(what)) for text, what in pairs)
 
 
 def _require(folder: Path, about: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.distillation.batches import Answers
@@ -14,6 +14,7 @@ from pipeline.licences import strictest
 from pipeline.manifest import ClipTable
 from pipeline.provenance import describe
 from pipeline.stores import StoreReader
+from pipeline.stores.licensing import covered_licences
 
 
 def describe_run(
@@ -58,7 +59,7 @@ def describe_probe(
 def _common(table: ClipTable, stores: Sequence[StoreReader], seed: int) -> dict[str, Any]:
     described = [describe_store(store) for store in stores]
     dataset = describe_dataset(table)
-    covered = [(store["licence_weights"], f"weights of {store['extractor']}") for store in described]
+    licences = carried_licences(stores, dataset)
     return {
         "seed": seed,
         "dataset": dataset,
@@ -66,8 +67,22 @@ def _common(table: ClipTable, stores: Sequence[StoreReader], seed: int) -> dict[
         "provenance": describe(),
         "train_s": 0.0,
         "best": {},
-        "licence": strictest([*covered, (dataset["licence"], f"data of {dataset['name']}")]),
+        "licence": strictest(licences),
+        "licences": [list(pair) for pair in licences],
     }
+
+
+def carried_licences(stores: Sequence[StoreReader], dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a student comes under, each once: weights, code and audio of its stores and of those they were made from.
+
+    Args:
+        dataset: of the clip table; its licence stands for audio of which a store records none.
+    """
+    audio = str(dataset["licence"])
+    found = [pair for store in stores for pair in covered_licences(store.meta, audio=audio)]
+    if audio:
+        found.append((audio, f"data of {dataset['name']}"))
+    return list(dict.fromkeys(found))
 
 
 def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled: int) -> str:

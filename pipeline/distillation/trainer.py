@@ -159,6 +159,7 @@ def _finish(opened: _Opened, module: Distiller, material: _Material, about: dict
         "clip_s": table.clip_s,
         "front_end": dict(opened.mel.meta.card),
         "licence": about["licence"],
+        "licences": about["licences"],
         "thresholds": [],
     }
     save_card(folder.path, module.student, card)

@@ -158,6 +158,7 @@ def _execute(
         run = provenance.describe(
             device=chosen.device, n_workers=chosen.n_workers, threads=chosen.threads,
             batch_clips={store.card.name: store.spec.batch_clips for store in stores},
+            requests={store.card.name: store.spec.name for store in stores if _may_be_shared(store)},
         )  # fmt: skip
         for store in stores:
             if store.writer is not None:
@@ -171,6 +172,12 @@ def _execute(
         n_copied=copier.n_copied.total(),
         n_dropped=sum(planned.n_dropped.values()),
     )
+
+
+def _may_be_shared(store: RunStore) -> bool:
+    """Whether a request names no file of this machine: a model in a local folder does."""
+    name, repository = store.spec.name, str(store.card.parameters.get("repository") or "")
+    return not {"/", "\\"} & set(name) or bool(repository and name.startswith(f"hf:{repository}"))
 
 
 def _start(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.files import publish_bytes
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import State
 from pipeline.stores.shards import shard_key, write_shard
-from pipeline.stores.sums import SUMS, collect_sums
+from pipeline.stores.signing import sign
 from pipeline.stores.zarr_store import FEATURES, creating, fill_new, root_document
 
 
@@ -30,7 +29,7 @@ def copy_to_zarr(reader: StoreReader, path: Path) -> None:
                 draft / key, reader.read(rows), chunk_clips=reader.meta.chunk_clips, shard_clips=reader.meta.shard_clips
             )
         root = root_document(draft, reader.meta)
-        publish_bytes(draft / SUMS, collect_sums(draft, known=shards, root=root))
+        sign(draft, reader.meta, reader.arrays, known=shards, root=root)
 
 
 def unpack(path: Path, work: Path) -> None:

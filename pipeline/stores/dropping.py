@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
-from pipeline.files import publish_bytes, sync
+from pipeline.files import sync
 from pipeline.stores.digests import digest_clips
 from pipeline.stores.disk import writing
 from pipeline.stores.lease import Lease
@@ -28,7 +28,7 @@ from pipeline.stores.reader import ClipArrays, StoreReader
 from pipeline.stores.schema import State
 from pipeline.stores.shards import shard_key, write_shard
 from pipeline.stores.shrinking import Smaller
-from pipeline.stores.sums import SUMS, collect_sums
+from pipeline.stores.signing import sign
 from pipeline.stores.target import aside_path, working_path
 from pipeline.stores.zarr_store import FEATURES, creating, fill_new, root_document
 
@@ -111,7 +111,7 @@ def _write(reader: StoreReader, path: Path, smaller: Smaller, listener: Listener
                 )
             listener(TaskAdvanced(task, len(rows)))
         root = root_document(draft, meta)
-        publish_bytes(draft / SUMS, collect_sums(draft, known=shards, root=root))
+        sign(draft, meta, arrays, known=shards, root=root)
     listener(TaskFinished(task))
 
 

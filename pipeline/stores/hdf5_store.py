@@ -29,6 +29,8 @@ from pipeline.stores.hdf5_guard import read_texts, require_inflatable, require_n
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.schema import ATTRIBUTES, CLIP_ARRAYS, DAMAGE, StoreMeta, parse_meta
 from pipeline.stores.seal import SEALED, append_seal
+from pipeline.stores.sharing.card import CARD, CROISSANT, render_card
+from pipeline.stores.sharing.croissant import Files, render_croissant
 
 _TEXT = h5py.string_dtype("utf-8")
 _DIMENSIONS = ("clip", "frame", "channel")
@@ -61,6 +63,7 @@ def write_hdf5(
                 listener(TaskAdvanced(task, len(rows)))
             _write_small(file, source)
             _write_time(file, meta)
+            _write_cards(file, source, meta)
         append_seal(draft)
     listener(TaskFinished(task))
 
@@ -83,6 +86,13 @@ def _write_time(file: h5py.File, meta: StoreMeta) -> None:
     times.dims[0].label = "frame"
     for key, text in TIME_ATTRIBUTES.items():
         times.attrs.create(key, text, dtype=_TEXT)
+
+
+def _write_cards(file: h5py.File, source: StoreReader, meta: StoreMeta) -> None:
+    """The cards as texts; the one for programs cannot state the digest of the file that it lies in."""
+    texts = {CARD: render_card(meta, source.arrays), CROISSANT: render_croissant(meta, source.arrays, Files(hdf5=True))}
+    for name, text in texts.items():
+        file.create_dataset(name, data=text.encode(), dtype=_TEXT)
 
 
 def _require_space(folder: Path, n_bytes: int) -> None:

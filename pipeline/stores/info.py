@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.stores.licensing import strictest_licence
 from pipeline.stores.opening import open_store
 from pipeline.stores.schema import State
 
@@ -46,6 +47,7 @@ def describe_store(path: str, *, failures: bool = False) -> dict[str, Any]:
             "weights_sha256": list(meta.weights_sha256),
             "licence_code": meta.card.get("licence_code", ""),
             "licence_weights": meta.licence_weights,
+            "licence": strictest_licence(meta),
             "citation": meta.card.get("citation", ""),
             "dataset": dict(meta.dataset),
             "fingerprint": meta.fingerprint,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pipeline.errors import StoreError
@@ -19,8 +19,8 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 _OUTSIDE = {SUMS, LEASE, JOURNAL}
 
 
-def collect_sums(folder: Path, *, known: Mapping[str, str], root: bytes) -> bytes:
-    """The list over all files of a store, sorted by name.
+def collect(folder: Path, *, known: Mapping[str, str], root: bytes, without: Collection[str] = ()) -> dict[str, str]:
+    """Digests of all files of a store by path inside it.
 
     Shards are large and already digested when they were written: their digests come from
     ``known``, then from the list that is there; only what neither has is read.
@@ -28,16 +28,22 @@ def collect_sums(folder: Path, *, known: Mapping[str, str], root: bytes) -> byte
     Args:
         known: digests of shards by path inside the store.
         root: what the root's ``zarr.json`` is about to hold.
+        without: files that are left out, since they are about to be written.
     """
     before = read(folder)
     lines = {"zarr.json": hashlib.sha256(root).hexdigest()}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if name in _OUTSIDE or name in lines or not path.is_file() or path.name.startswith("."):
+        if name in _OUTSIDE or name in lines or name in without or not path.is_file() or path.name.startswith("."):
             continue
         shard = name.startswith("features/c.")
         lines[name] = known.get(name) or (before.get(name) if shard else None) or sha256_of(path)
-    return "".join(f"{lines[name]}  {name}\n" for name in sorted(lines)).encode()
+    return lines
+
+
+def listing(digests: Mapping[str, str]) -> bytes:
+    """The list itself, sorted by name."""
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests)).encode()
 
 
 def read(folder: Path) -> dict[str, str]:

@@ -20,7 +20,6 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.events import Listener, ignore
-from pipeline.files import publish_bytes
 from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.copying import unpack
 from pipeline.stores.digests import digest_content
@@ -34,7 +33,7 @@ from pipeline.stores.pending import NOTHING, Update, pending_shards, prepare
 from pipeline.stores.reader import ClipArrays, all_differ
 from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, require_same, with_fingerprint
 from pipeline.stores.shards import shard_key
-from pipeline.stores.sums import SUMS, collect_sums
+from pipeline.stores.signing import sign
 from pipeline.stores.target import ShardTarget, are_storable, aside_path, storable_text, target_of, working_path
 from pipeline.stores.zarr_store import FEATURES, create_zarr, publish_root, replace_small_arrays, root_document
 
@@ -106,8 +105,9 @@ class StoreWriter:
         if not np.array_equal(self.arrays.state, before.state) or (self.work / JOURNAL).exists():
             self._shards = {_key(record.shard): record.sha256 for record in read_journal(self.work)}
             self.meta = dataclasses.replace(
-                self.meta, complete=False, content_digest="", manifest_digest=wanted.manifest_digest
-            )
+                self.meta, complete=False, content_digest="", manifest_digest=wanted.manifest_digest,
+                dataset=wanted.dataset or self.meta.dataset,
+            )  # fmt: skip
             publish_root(self.work, root_document(self.work, self.meta))
             self._fold()
             (self.work / JOURNAL).unlink(missing_ok=True)
@@ -180,10 +180,10 @@ class StoreWriter:
         shutil.rmtree(gone, ignore_errors=True)
 
     def _fold(self) -> None:
-        """Small arrays, digest list, root: in this order; only then may the journal be forgotten."""
+        """Small arrays, cards, digest list, root: in this order; only then may the journal be forgotten."""
         replace_small_arrays(self.work, self.arrays, self.meta)
         root = root_document(self.work, self.meta)
-        publish_bytes(self.work / SUMS, collect_sums(self.work, known=self._shards, root=root))
+        sign(self.work, self.meta, self.arrays, known=self._shards, root=root)
         publish_root(self.work, root)
 
 

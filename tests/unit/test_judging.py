@@ -42,8 +42,8 @@ def test_probabilities_fit_the_task() -> None:
 @pytest.mark.parametrize(
     ("licences", "expected"),
     [
-        ([], "MIT"),
-        ([("MIT", "code"), ("", "weights")], "MIT (code)"),
+        ([], "unknown (nothing is recorded)"),
+        ([("MIT", "code"), ("", "weights")], "unknown (weights)"),
         ([("CC-BY-4.0", "data"), ("CC-BY-NC-SA-4.0", "weights")], "CC-BY-NC-SA-4.0 (weights)"),
         ([("GPL-2.0", "sounds"), ("CC-BY-SA-4.0", "data"), ("Apache-2.0", "weights")], "GPL-2.0 (sounds)"),
     ],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.licences import TABLE, find, is_restricted, strictest
+from pipeline.licences import TABLE, demands, find, is_restricted, spdx, strictest
 
 #: From free to strict; each step is strictly more.
 ORDER = (
     "CC0-1.0", "MIT", "Apache-2.0", "CC-BY-4.0", "MPL-2.0", "LGPL-2.1-or-later", "CC-BY-SA-4.0", "GPL-3.0-only",
-    "AGPL-3.0", "CC-BY-ND-4.0", "see the record", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0",
+    "AGPL-3.0", "CC-BY-ND-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0",
     "for research only", "proprietary",
 )  # fmt: skip
 
@@ -39,6 +39,8 @@ def test_the_stricter_of_two_wins_in_any_order(place: int) -> None:
         ("", "unknown"),
         ("GeneralUser GS License", "unknown"),
         ("submitted", "unknown"),
+        ("unknown: its README says MIT-like", "unknown"),
+        ("?", "unknown"),
     ],
 )
 def test_texts_as_they_are_found(text: str, name: str) -> None:
@@ -51,6 +53,24 @@ def test_every_kind_has_its_sentence_and_finds_itself() -> None:
         assert find(licence.name) == licence
 
 
-@pytest.mark.parametrize(("text", "restricted"), [("MIT", False), ("", False), ("CC-BY-NC-4.0", True), ("?", True)])
+@pytest.mark.parametrize(("text", "restricted"), [("MIT", False), ("", True), ("CC-BY-NC-4.0", True), ("?", True)])
 def test_restricted_ones_are_told_apart(text: str, restricted: bool) -> None:
     assert is_restricted(text) is restricted
+
+
+def test_unknown_is_as_strict_as_all_rights_reserved_and_says_what_to_do() -> None:
+    assert find("see the record").rank == find("proprietary").rank == max(licence.rank for licence in TABLE)
+    assert strictest([("CC-BY-NC-ND-4.0", "data"), ("", "weights"), ("research only", "code")]) == "unknown (weights)"
+    said = demands(strictest([("", "audio of mine")]))
+    assert "no right may be assumed: ask the owner" in said
+    assert "east data from --licence" in said
+    assert demands("CC-BY-NC-4.0 (weights of a (second) kind)") == "Name the author; no commercial use."
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("cc-by-nc-sa-4.0", "CC-BY-NC-SA-4.0"), ("CC BY 4.0", "CC-BY-4.0"), ("mit", "MIT"), ("Apache-2.0", "Apache-2.0"),
+     ("gpl-3.0-or-later", "GPL-3.0-or-later"), ("CC-BY-NC", ""), ("MIT, mostly", ""), ("", "")],
+)  # fmt: skip
+def test_known_identifiers(text: str, name: str) -> None:
+    assert spdx(text) == name

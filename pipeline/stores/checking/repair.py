@@ -9,7 +9,6 @@ import numpy as np
 
 from pipeline.errors import StoreError
 from pipeline.events import Listener, ignore
-from pipeline.files import publish_bytes
 from pipeline.stores.checking.diagnosis import Diagnosis
 from pipeline.stores.checking.report import VerifyReport
 from pipeline.stores.checking.verify import VerifyOptions, diagnose, find_place
@@ -17,15 +16,18 @@ from pipeline.stores.coordinates import TIME
 from pipeline.stores.lease import Lease
 from pipeline.stores.opening import open_store
 from pipeline.stores.schema import State
-from pipeline.stores.sums import SUMS, collect_sums
+from pipeline.stores.signing import CARDS, sign
+from pipeline.stores.sums import SUMS
 from pipeline.stores.zarr_store import publish_root, replace_small_arrays, replace_times, root_document
 
 _SHARDS = "features/c."
 _TIMES = f"{TIME}/"
+#: What the rest of a store is enough to write anew.
+_MADE_AGAIN = (SUMS, *CARDS)
 
 
 def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore) -> VerifyReport:
-    """Check a Zarr store and mark what is damaged as pending; the digest list is written anew.
+    """Check a Zarr store and mark what is damaged as pending; cards and digest list are written anew.
 
     The other clips of a shard keep their digests, and extraction copies them.  Nothing is removed.
 
@@ -43,7 +45,8 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
         report, found = diagnose(place, options, listener, held=True)
         if not report.findings:
             return report
-        if beyond := sorted(name for name in found.damaged if not name.startswith((_SHARDS, _TIMES)) and name != SUMS):
+        rest = sorted(name for name in found.damaged if name not in _MADE_AGAIN)
+        if beyond := [name for name in rest if not name.startswith((_SHARDS, _TIMES))]:
             raise StoreError(
                 f"{path}: {beyond[0]} is damaged, which only a copy of the store can give back: fetch the store again "
                 "from where it came, or remove it and extract it again."
@@ -66,10 +69,10 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
 
 
 def _is_known(found: Diagnosis, name: str) -> bool:
-    """A shard that the store has, the times of frames, which the root attributes give, or the digest list."""
+    """A shard that the store has, the times of frames, which the root attributes give, a card, or the digest list."""
     if name == TIME or (name.startswith(_TIMES) and name in found.listed):
         return found.meta is not None
-    return name == SUMS or (name.startswith(_SHARDS) and name in found.listed) or name == "features"
+    return name in _MADE_AGAIN or (name.startswith(_SHARDS) and name in found.listed) or name == "features"
 
 
 def _mark(place: Path, clips: set[str]) -> int:
@@ -87,6 +90,6 @@ def _mark(place: Path, clips: set[str]) -> int:
         )  # before the root: a kill in between leaves pending clips, not lost ones
     root = root_document(place, meta)
     (place / SUMS).unlink(missing_ok=True)
-    publish_bytes(place / SUMS, collect_sums(place, known={}, root=root))
+    sign(place, meta, arrays, known={}, root=root)
     publish_root(place, root)
     return len(rows)

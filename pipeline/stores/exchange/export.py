@@ -19,11 +19,11 @@ from pipeline.stores.disk import remove_drafts
 from pipeline.stores.exchange.blocks import Selection
 from pipeline.stores.exchange.numpy_files import write_npy_folder, write_npz, write_per_clip
 from pipeline.stores.exchange.parquet import write_parquet
+from pipeline.stores.licensing import strictest_licence
 from pipeline.stores.making.deriving import require_finished
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import HDF5_SUFFIXES, State
-from pipeline.stores.sharing.card import strictest_licence
 
 Kind = Literal["npy", "npz", "parquet"]
 Write = Callable[[Path, Selection, Listener], None]

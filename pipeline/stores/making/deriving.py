@@ -23,11 +23,13 @@ from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.journal import ShardRecord
+from pipeline.stores.licensing import covered_licences
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import ClipArrays, StoreReader
 from pipeline.stores.schema import State, StoreMeta
 from pipeline.stores.target import ShardTarget, working_path
 from pipeline.stores.writer import StoreWriter
+from pipeline.texts import one_line
 
 Read = Callable[[np.ndarray], np.ndarray]
 _THREADS = 4
@@ -55,13 +57,18 @@ class Derivation:
 
 
 def descent(verb: str, *sources: StoreReader, **settings: Any) -> dict[str, Any]:
-    """The root attribute ``derived``: how a store was made, and from what, without any path."""
+    """The root attribute ``derived``: how a store was made, and from what, without any path.
+
+    Licences of all sources, and of what those were made from, are carried along.
+    """
+    return {"verb": verb, "sources": [_source(source.meta) for source in sources], "settings": settings}
+
+
+def _source(meta: StoreMeta) -> dict[str, Any]:
     names = ("uuid", "content_digest", "fingerprint", "extractor", "output")
-    return {
-        "verb": verb,
-        "sources": [{name: getattr(source.meta, name) for name in names} for source in sources],
-        "settings": settings,
-    }
+    about: dict[str, Any] = {name: getattr(meta, name) for name in names}
+    about["dataset"] = {key: one_line(meta.dataset.get(key)) for key in ("name", "version", "licence", "citation")}
+    return about | {"licences": [list(pair) for pair in covered_licences(meta)]}
 
 
 def require_finished(reader: StoreReader) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json, require_bytes
+from pipeline.stores.licensing import strictest_licence
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import HDF5_SUFFIXES
-from pipeline.stores.sharing.card import strictest_licence
 from pipeline.stores.sharing.places import Place, find_place
 from pipeline.texts import shown
 

@@ -6,15 +6,24 @@ Source: Croissant format specification, version 1.0.
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.licences import demands, find, spdx
+from pipeline.stores.licensing import covered_licences
 from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import StoreMeta
-from pipeline.stores.sharing.card import count, plain, strictest_licence
+from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta
+from pipeline.stores.sharing.card import count
+from pipeline.stores.sharing.citing import bibtex
+from pipeline.texts import one_line
 
-#: Shards are listed one by one up to this many; beyond it the digest list in the store says the rest.
+#: Files are listed one by one up to this many; beyond it the digest list in the store says the rest.
 _MOST_FILES = 1000
+_MOST_LICENCES = 20
+_HDF5 = "application/x-hdf5"
+_CHUNKS = {"features": "c.*"}
 _CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -25,6 +34,7 @@ _CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
     "fileObject": "cr:fileObject",
@@ -53,55 +63,111 @@ _FIELDS = {
     "clip_id": ("sc:Text", "unique key of a clip; joins stores and labels"),
     "n_frames": ("sc:Integer", "valid frames of the clip"),
     "state": ("sc:Integer", "0 pending, 1 done, 2 failed"),
-    "features": ("sc:Float", "[frame, channel]; zero at and beyond n_frames"),
+    "failure": ("sc:Text", "why a clip failed, or how it ends early"),
+    "features": ("sc:Float", "frames x channels; zero at and beyond n_frames"),
+    "file_digest": ("sc:Integer", "SHA-256 of the audio file, 32 bytes"),
+    "samples_digest": ("sc:Integer", "SHA-256 of the decoded samples, 32 bytes"),
+    "clip_digest": ("sc:Integer", "SHA-256 of what the store says of the clip, 32 bytes"),
 }
 
 
-def render_croissant(meta: StoreMeta, arrays: ClipArrays, digests: Mapping[str, str]) -> str:
-    """JSON-LD text; the same for the same store.
+@dataclass(frozen=True)
+class Files:
+    """Where a store's bytes lie, as seen from the card.
 
-    Args:
-        digests: SHA-256 by path inside a Zarr store; empty for HDF5, whose file cannot hold its own.
+    Attributes:
+        digests: SHA-256 by path inside a Zarr store, or of one HDF5 file by its name; empty for an
+            HDF5 file that holds the card itself, which cannot know its own.
+        base: folder inside the store that the card lies in, or ``""`` for its root.
+        store: name of the store beside the card, where the card lies outside.
+        hdf5: whether it is one HDF5 file.
     """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    base: str = ""
+    store: str = ""
+    hdf5: bool = False
+
+    def address(self, name: str) -> str:
+        """Path of a file or pattern from the card.
+
+        >>> Files(base="features").address("zarr.json"), Files(store="s.zarr").address("zarr.json")
+        ('../zarr.json', 's.zarr/zarr.json')
+        """
+        return f"{self.store}/{name}" if self.store else posixpath.relpath(name, self.base or ".")
+
+
+def render_croissant(meta: StoreMeta, arrays: ClipArrays, files: Files) -> str:
+    """JSON-LD text; the same for the same store and place."""
     counts = count(meta, arrays)
+    times = [one_line(run["time"]) for run in meta.runs if isinstance(run.get("time"), str)]
     document = {
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": plain(meta.name).replace("/", "-"),
-        "description": f"Features of {plain(meta.name)}: {counts.clips} clips, {meta.frames} frames of "
+        "name": one_line(meta.name).replace("/", "-"),
+        "description": f"Features of {one_line(meta.name)}: {counts.clips} clips, {meta.frames} frames of "
         f"{meta.channels} channels, {meta.dtype}; {counts.hours:g} hours of audio.",
-        "license": strictest_licence(meta),
-        "citeAs": plain(meta.card.get("citation")),
-        "identifier": plain(meta.uuid),
-        "version": "1.0.0",
+        "license": _licences(meta),
+        "url": f"urn:uuid:{one_line(meta.uuid)}",
+        "creator": {"@type": "sc:Organization", "name": "whoever ran east-music: a store names no person"},
+        "datePublished": times[-1] if times else "",
+        "dateCreated": times[0] if times else "",
+        "citeAs": bibtex(meta),
+        "identifier": one_line(meta.uuid),
+        "version": f"{max(1, len(meta.runs))}.0.0",
         "isLiveDataset": False,
-        "distribution": _files(digests),
-        "recordSet": [_records()],
+        "keywords": ["audio", "music", "embeddings", one_line(meta.extractor), one_line(meta.output)],
+        "distribution": _hdf5_files(files) if files.hdf5 else _zarr_files(files),
+        "recordSet": [_records(files)],
     }
     kept = {key: value for key, value in document.items() if value not in ("", [])}
     return json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _files(digests: Mapping[str, str]) -> list[dict[str, Any]]:
-    shards = sorted(name for name in digests if name.startswith("features/c."))[:_MOST_FILES]
-    whole = {"@type": "cr:FileSet", "@id": "store", "name": "store", "includes": "**"}
-    whole["encodingFormat"] = "application/octet-stream"
-    return [whole] + [
+def _licences(meta: StoreMeta) -> list[Any]:
+    """Strictest first: addresses where SPDX knows the licence, else works with a name."""
+    found: dict[str, Any] = {}
+    for text, what in sorted(covered_licences(meta), key=lambda pair: -find(pair[0]).rank)[:_MOST_LICENCES]:
+        name = spdx(text)
+        work = {"@type": "sc:CreativeWork", "name": f"{text} ({what})", "description": demands(text)}
+        found.setdefault(name or f"{text} ({what})", f"https://spdx.org/licenses/{name}" if name else work)
+    return list(found.values())
+
+
+def _hdf5_files(files: Files) -> list[dict[str, Any]]:
+    if not files.digests:
+        return [{"@type": "cr:FileSet", "@id": "store", "name": "store", "includes": "*.h5", "encodingFormat": _HDF5}]
+    name, sha256 = next(iter(files.digests.items()))
+    return [_file(name, name, sha256, _HDF5) | {"@id": "store"}]
+
+
+def _zarr_files(files: Files) -> list[dict[str, Any]]:
+    sets = [
         {
-            "@type": "cr:FileObject",
+            "@type": "cr:FileSet",
             "@id": name,
             "name": name,
-            "contentUrl": name.removeprefix("features/"),
+            "description": f"the Zarr v3 array {name}: chunks, and zarr.json, which says how they are read",
+            "includes": [files.address(f"{name}/{part}") for part in ("zarr.json", _CHUNKS.get(name, "c/*"))],
             "encodingFormat": "application/octet-stream",
-            "sha256": digests[name],
         }
-        for name in shards
+        for name in _FIELDS
     ]
+    names = sorted(files.digests, key=lambda name: (name.startswith("features/c."), name))[:_MOST_FILES]
+    return sets + [_file(name, files.address(name), files.digests[name], _kind(name)) for name in names]
 
 
-def _records() -> dict[str, Any]:
-    source = {"fileSet": {"@id": "store"}, "extract": {"fileProperty": "content"}}
+def _file(name: str, address: str, sha256: str, kind: str) -> dict[str, Any]:
+    about = {"@type": "cr:FileObject", "@id": f"file:{name}", "name": name}
+    return about | {"contentUrl": address, "encodingFormat": kind, "sha256": sha256}
+
+
+def _kind(name: str) -> str:
+    return "application/json" if name.endswith(".json") else "application/octet-stream"
+
+
+def _records(files: Files) -> dict[str, Any]:
     fields = [
         {
             "@type": "cr:Field",
@@ -109,8 +175,18 @@ def _records() -> dict[str, Any]:
             "name": name,
             "dataType": kind,
             "description": what,
-            "source": source,
+            "repeated": name == "features" or bool(CLIP_ARRAYS[name][0]),
+            "source": _source(name, files),
         }
         for name, (kind, what) in _FIELDS.items()
     ]
-    return {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "key": {"@id": "clips/clip_id"}, "field": fields}
+    about = {"@type": "cr:RecordSet", "@id": "clips", "name": "clips", "description": "one record per clip"}
+    return about | {"key": {"@id": "clips/clip_id"}, "field": fields}
+
+
+def _source(name: str, files: Files) -> dict[str, Any]:
+    """A dataset of an HDF5 file is a column of it; a Zarr array is the content of its files."""
+    if not files.hdf5:
+        return {"fileSet": {"@id": name}, "extract": {"fileProperty": "content"}}
+    whole = "fileObject" if files.digests else "fileSet"
+    return {whole: {"@id": "store"}, "extract": {"column": name}}
