@@ -158,7 +158,7 @@ def _to_get(card: DatasetCard) -> str:
 
 def _is_clip_csv(path: Path) -> bool:
     with path.open("rb") as handle:
-        header = handle.readline().decode("utf-8", "replace")
+        header = handle.readline(1 << 24).decode("utf-8", "replace")
     return "duration_s" in header and "clip_id" in header
 
 

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.table import UNKNOWN, ClipTable, Strings, encode, is_url, strings
+from pipeline.manifest.table import STRING_COLUMNS, UNKNOWN, ClipTable, Strings, encode, is_url, strings
+from pipeline.texts import shown
 
 _SHOWN = 5
 _SLACK_S = 1e-6
+_MOST_CHARACTERS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Problem:
 
     def __str__(self) -> str:
         more = f" and {self.count - len(self.examples)} more" if self.count > len(self.examples) else ""
-        return f"{self.message}: {', '.join(map(repr, self.examples))}{more}" if self.examples else self.message
+        return f"{self.message}: {', '.join(map(shown, self.examples))}{more}" if self.examples else self.message
 
 
 def check_table(table: ClipTable, *, audio: bool = False) -> list[Problem]:
@@ -36,7 +38,7 @@ def check_table(table: ClipTable, *, audio: bool = False) -> list[Problem]:
 
     The audio itself is not decoded: extraction does that and names each clip that fails.
     """
-    checks = (_ids, _classes, _paths, _times, _labels, _splits)
+    checks = (_name, _texts, _ids, _classes, _paths, _times, _labels, _splits)
     problems = [problem for check in checks for problem in check(table)]
     return problems + (list(_files(table)) if audio else [])
 
@@ -51,6 +53,24 @@ def require_valid(table: ClipTable, *, audio: bool = False) -> None:
     if problems:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise ManifestError(f"The clip table {table.name!r} has {len(problems)} problem(s):\n{lines}")
+
+
+def _name(table: ClipTable) -> Iterator[Problem]:
+    """The name becomes a folder: it must be one, and not lead elsewhere."""
+    name = table.name
+    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name or len(name) > 200:
+        yield Problem("name", f"The name {shown(name)} cannot be that of a folder", 1)
+    if "\0" in table.root:
+        yield Problem("root", f"The root {shown(table.root)} holds a NUL", 1)
+
+
+def _texts(table: ClipTable) -> Iterator[Problem]:
+    for title in STRING_COLUMNS:
+        values, _ = encode(getattr(table, title))
+        nul = [text for text in values if "\0" in text]
+        long = [text for text in values if len(text) > _MOST_CHARACTERS]
+        yield from _found("nul", f"{title} holds a NUL", strings(nul if title != "path" else []))
+        yield from _found("long", f"{title} is longer than {_MOST_CHARACTERS:,} characters", strings(long))
 
 
 def _ids(table: ClipTable) -> Iterator[Problem]:

@@ -23,6 +23,16 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ManifestError
 from pipeline.files import publish_json, publishing
+from pipeline.manifest.columns import (
+    MAX_ABOUT_BYTES,
+    MAX_COLUMNS,
+    label_column,
+    number_column,
+    parse_about,
+    require_bounded,
+    require_once,
+    string_column,
+)
 from pipeline.manifest.table import (
     FLOAT_COLUMNS,
     STRING_COLUMNS,
@@ -36,10 +46,13 @@ from pipeline.manifest.table import (
     is_url,
     strings,
 )
+from pipeline.texts import shown
 
 FORMAT_VERSION = 1
+MAX_CSV_BYTES = 1 << 32
 _KEY = b"east"
 _PREFIX = "label:"
+_PARSING = pacsv.ParseOptions(newlines_in_values=True)
 _FIXED = (*STRING_COLUMNS, *FLOAT_COLUMNS)
 
 
@@ -89,24 +102,26 @@ def read_columns(path: Path) -> dict[str, Strings]:
     Raises:
         ManifestError: not UTF-8, no rows, ragged rows or a column named twice.
     """
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    content = _read(path, MAX_CSV_BYTES).removeprefix(b"\xef\xbb\xbf")
     _require_utf8(path, content)
     if not content.strip():
         raise ManifestError(f"{path} is empty. Its first line must name the columns, such as path,label.")
     header = content.split(b"\n", 1)[0].decode().strip()
+    if header.count(",") >= MAX_COLUMNS:
+        raise ManifestError(f"{path} has {header.count(',') + 1:,} columns, at most {MAX_COLUMNS:,} are read.")
     if ";" in header and "," not in header:
-        raise ManifestError(f"{path} is separated by semicolons; save it with commas: its first line is {header!r}.")
+        raise ManifestError(
+            f"{path} is separated by semicolons; save it with commas: its first line is {shown(header)}."
+        )
     try:
-        names = pacsv.open_csv(io.BytesIO(content), parse_options=_parsing()).schema.names
+        names = pacsv.open_csv(io.BytesIO(content), parse_options=_PARSING).schema.names
         types = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-        read = pacsv.read_csv(io.BytesIO(content), parse_options=_parsing(), convert_options=types)
+        read = pacsv.read_csv(io.BytesIO(content), parse_options=_PARSING, convert_options=types)
     except pa.ArrowInvalid as error:
         raise ManifestError(
-            f"{path} is not a regular CSV: {error}. Every row needs as many cells as line 1."
+            f"{path} is not a regular CSV: {shown(str(error))}. Every row needs as many cells as line 1."
         ) from error
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ManifestError(f"{path} names column {twice[0]!r} twice; rename or remove one.")
+    require_once(path, names)
     return {name: strings(read.column(name).to_pylist()) for name in names}
 
 
@@ -121,7 +136,7 @@ def parse_floats(path: Path, name: str, cells: Strings) -> Floats:
     except ValueError:
         row = next(index for index, cell in enumerate(cells) if not _is_number(cell))
         raise ManifestError(
-            f"{path}, row {row + 2}, column {name}: {cells[row]!r} is not a number of seconds."
+            f"{path}, row {row + 2}, column {name}: {shown(cells[row])} is not a number of seconds."
         ) from None
 
 
@@ -137,7 +152,7 @@ def parse_labels(path: Path, name: str, cells: Strings) -> Labels:
         if value.strip() not in known:
             row = int(np.flatnonzero(codes == number)[0]) + 2
             raise ManifestError(
-                f"{path}, row {row}, column {name}: {value!r} is not a label. Class columns hold 1, 0 or nothing "
+                f"{path}, row {row}, column {name}: {shown(value)} is not a label. Class columns hold 1, 0 or nothing "
                 f"(unknown); other columns may be path, label, split, group, start, duration."
             )
     values = np.array([known[value.strip()] for value in distinct], dtype=np.int8)
@@ -146,28 +161,30 @@ def parse_labels(path: Path, name: str, cells: Strings) -> Labels:
 
 def _read_parquet(path: Path) -> ClipTable:
     try:
-        arrow = pq.read_table(path)
-        about = json.loads((arrow.schema.metadata or {})[_KEY])
-    except KeyError:
-        raise ManifestError(f"{path} is Parquet but not a clip table: its schema has no 'east' metadata.") from None
+        with pq.ParquetFile(path) as file:
+            require_bounded(path, file)
+            schema = file.schema_arrow
+        if _KEY not in (schema.metadata or {}):
+            raise ManifestError(f"{path} is Parquet but not a clip table: its schema has no 'east' metadata.")
+        facts = parse_about(schema.metadata[_KEY], f"{path}, its 'east' metadata")
+        names = [*_FIXED, *(_PREFIX + name for name in facts["classes"])]
+        if absent := [name for name in names if name not in schema.names]:
+            raise ManifestError(f"{path} lacks the columns {shown(', '.join(absent))[1:-1]}.")
+        arrow = pq.read_table(path, columns=list(dict.fromkeys(names)), read_dictionary=list(STRING_COLUMNS))
     except (pa.ArrowException, ValueError, OSError) as error:
         raise ManifestError(
-            f"{path} cannot be read as a clip table ({error}). Is it damaged? Make it again."
+            f"{path} cannot be read as a clip table ({shown(str(error))}). Is it damaged? Make it again."
         ) from error
-    if about.get("format_version") != FORMAT_VERSION:
+    if facts["format_version"] != FORMAT_VERSION:
         raise ManifestError(
-            f"{path} has format version {about.get('format_version')!r}; this program reads {FORMAT_VERSION}."
+            f"{path} has format version {shown(facts['format_version'])}; this program reads {FORMAT_VERSION}."
         )
-    classes = tuple(about["classes"])
-    absent = [name for name in (*_FIXED, *(_PREFIX + name for name in classes)) if name not in arrow.column_names]
-    if absent:
-        raise ManifestError(f"{path} lacks the columns {', '.join(absent)}.")
-    columns = {name: _column(arrow, name).astype(object) for name in STRING_COLUMNS}
-    columns |= {name: _column(arrow, name).astype(np.float64) for name in FLOAT_COLUMNS}
-    labels = np.empty((len(arrow), len(classes)), dtype=np.int8)
-    for index, name in enumerate(classes):
-        labels[:, index] = _column(arrow, _PREFIX + name)
-    return _assemble(about, path, columns, labels)
+    columns: dict[str, Any] = {name: string_column(arrow, name, str(path)) for name in STRING_COLUMNS}
+    columns |= {name: number_column(arrow, name, str(path)) for name in FLOAT_COLUMNS}
+    labels = np.empty((len(arrow), len(facts["classes"])), dtype=np.int8)
+    for index, name in enumerate(facts["classes"]):
+        labels[:, index] = label_column(arrow, _PREFIX + name, str(path))
+    return _assemble(facts, path, columns, labels)
 
 
 def _read_csv(path: Path) -> ClipTable:
@@ -179,7 +196,7 @@ def _read_csv(path: Path) -> ClipTable:
             f"A CSV of files and labels becomes one with: east data from {path}"
         )
     beside = path.with_name(path.name + ".json")
-    about = json.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+    about = parse_about(_read(beside, MAX_ABOUT_BYTES), str(beside)) if beside.is_file() else {}
     titles = {name.removeprefix(_PREFIX): name for name in cells if name not in _FIXED}
     classes = tuple(about.get("classes", titles))
     if set(classes) != set(titles):
@@ -254,13 +271,6 @@ def _string_array(name: str, values: Strings) -> pa.Array:
         raise ManifestError(f"Column {name} holds a value that is not valid Unicode text: {error}") from error
 
 
-def _column(arrow: pa.Table, name: str) -> Any:
-    column = arrow.column(name)
-    if column.null_count:
-        raise ManifestError(f"Column {name} of the clip table has {column.null_count} empty cells; fill them.")
-    return column.to_numpy()
-
-
 def _require_utf8(path: Path, content: bytes) -> None:
     try:
         content.decode("utf-8")
@@ -272,8 +282,12 @@ def _require_utf8(path: Path, content: bytes) -> None:
         ) from None
 
 
-def _parsing() -> pacsv.ParseOptions:
-    return pacsv.ParseOptions(newlines_in_values=True)
+def _read(path: Path, most: int) -> bytes:
+    with path.open("rb") as handle:
+        content = handle.read(most + 1)
+    if len(content) > most:
+        raise ManifestError(f"{path} holds more than the {most:,} bytes that are read of it. Use Parquet, or parts.")
+    return content
 
 
 def _is_number(cell: str) -> bool:
