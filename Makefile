@@ -23,7 +23,7 @@ EXTRAS := demo,dev
 
 option = $(if $(2),$(1) "$(2)")
 
-.PHONY: help setup demo data extract train compare report test check parity format bench bench-teachers bench-gpu clean
+.PHONY: help setup demo data extract train compare report test check parity format bench bench-teachers bench-gpu faults clean
 
 help: ## list targets and variables
 	@echo "Targets:"
@@ -92,6 +92,9 @@ bench-teachers: $(READY) ## teachers against their original packages: audio-seco
 
 bench-gpu: $(READY) ## placement, throughput and CPU/GPU agreement, where there is a GPU
 	$(BIN)/python -m tests.benchmarks.bench_gpu $(ARGS)
+
+faults: $(READY) ## kill and starve 100 extractions, flip 1,000 bits of stores: what must come back, what must be found
+	$(BIN)/python -m tests.faults $(ARGS)
 
 clean: ## remove .venv and caches; data/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

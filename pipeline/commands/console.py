@@ -130,7 +130,7 @@ class Renderer:
         elapsed = task.elapsed or 0.0
         rate = task.completed / elapsed if elapsed else 0.0
         total = f"/{task.total:,.0f}" if task.total else ""
-        left = f", {max(0.0, task.total - task.completed) / rate:,.0f} s left" if task.total and rate else ""
+        left = f", {(task.total - task.completed) / rate:,.0f} s left" if task.total and rate else ""
         unit = task.fields.get("unit", "")
         self.console.print(
             f"{name}: {task.completed:,.0f}{total} {unit}, {rate:,.1f} {unit}/s{left} {task.fields['detail']}".rstrip(),

@@ -11,7 +11,7 @@ import json
 import mmap
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.coordinates import TIME, TIME_ATTRIBUTES, frame_times
 from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json
+from pipeline.stores.hdf5_file import calm_file
 from pipeline.stores.hdf5_guard import read_texts, require_inflatable, require_numbers
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.schema import ATTRIBUTES, CLIP_ARRAYS, DAMAGE, StoreMeta, parse_meta
@@ -52,23 +53,26 @@ def write_hdf5(
     codec = _codec_of(path) if codec == PLAIN else codec
     task = f"pack {meta.name}"
     listener(TaskStarted(task, len(source), "clips"))
-    _require_space(path.parent, source.n_bytes + len(source) * _CLIP_OVERHEAD_BYTES)
+    canaries = source.canaries()
+    n_bytes = source.n_bytes + len(source) * _CLIP_OVERHEAD_BYTES + sum(value.nbytes for value in canaries.values())
+    _require_space(path.parent, n_bytes)
     with _disk_errors(), publishing(path) as draft:
-        with h5py.File(draft, "w", libver=("v110", "v110")) as file:
+        with calm_file(draft) as disk, h5py.File(disk, "w", libver=("v110", "v110")) as file:
             for key, value in (meta.attributes() | {SEALED: True}).items():
                 file.attrs.create(key, json.dumps(value, sort_keys=True, ensure_ascii=False), dtype=_TEXT)
             features = _create_features(file, source, meta, codec)
             for rows in source.blocks():
                 features[rows[0] : rows[-1] + 1] = source.read(rows)
+                disk.require_written()
                 listener(TaskAdvanced(task, len(rows)))
-            _write_small(file, source)
+            _write_small(file, source, canaries)
             _write_time(file, meta)
             _write_cards(file, source, meta)
         append_seal(draft)
     listener(TaskFinished(task))
 
 
-def _write_small(file: h5py.File, source: StoreReader) -> None:
+def _write_small(file: h5py.File, source: StoreReader, canaries: Mapping[str, np.ndarray]) -> None:
     for name, (_, kind) in CLIP_ARRAYS.items():
         values = getattr(source.arrays, name)
         if kind is str:
@@ -77,7 +81,7 @@ def _write_small(file: h5py.File, source: StoreReader) -> None:
         else:
             file.create_dataset(name, data=values, fletcher32=len(values) > 0)
         file[name].dims[0].label = "clip"
-    for name, values in source.canaries().items():
+    for name, values in canaries.items():
         file.create_dataset(f"canary/{name}", data=values, fletcher32=True)
 
 
@@ -96,14 +100,14 @@ def _write_cards(file: h5py.File, source: StoreReader, meta: StoreMeta) -> None:
 
 
 def _require_space(folder: Path, n_bytes: int) -> None:
-    """A full disk in the middle of writing leaves HDF5 in a state that it complains about at length."""
+    """Refuse early what would not fit."""
     if shutil.disk_usage(folder).free < n_bytes:
         raise OSError(errno.ENOSPC, f"no space left on device for {n_bytes:,} bytes")
 
 
 @contextmanager
 def _disk_errors() -> Iterator[None]:
-    """h5py says of a full disk what it likes: OSError while writing, RuntimeError while closing."""
+    """h5py raises RuntimeError where it cannot close a file; here it is an error of the disk like others."""
     try:
         yield
     except RuntimeError as error:

@@ -112,7 +112,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
         self._trim()
-        self._handle = self.path.open("ab")
+        self._handle = self.path.open("ab", buffering=0)  # what a full disk refused is not tried again at the end
 
     def _trim(self) -> None:
         """Cut a torn last line off, so that the next line does not continue it."""
@@ -125,8 +125,9 @@ class Journal:
 
     def append(self, record: ShardRecord, *, sync: bool = True) -> None:
         """Add a record; without ``sync`` a killed process keeps it, a power cut may not."""
-        self._handle.write(record.line().encode() + b"\n")
-        self._handle.flush()
+        line = memoryview(record.line().encode() + b"\n")
+        while line:
+            line = line[self._handle.write(line) :]
         if sync:
             os.fsync(self._handle.fileno())
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from extracting import ROOT, command, run, table_of, tidy, write_clips
+from killing import family, require_gone, workers
 
 from pipeline import layout
 from pipeline.events import Event, ShardDone
@@ -86,29 +86,6 @@ def read_until(process: subprocess.Popen[str], n_shards: int) -> str:
         assert line, f"ended with {process.poll()} after saying: {said}"
         said += line
     return said
-
-
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes below it; its workers among them."""
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [child for child in family(process) if "spawn_main" in " ".join(child.cmdline())]
-
-
-def require_gone(children: list[psutil.Process], within_s: float = 15.0) -> None:
-    stop = time.monotonic() + within_s
-    while living := [child for child in children if _lives(child)]:
-        assert time.monotonic() < stop, f"still there: {living}"
-        time.sleep(0.1)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def require_quiet(said: str) -> None:

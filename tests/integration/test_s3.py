@@ -156,7 +156,6 @@ def test_a_pull_that_is_cut_goes_on(
         assert mine.meta.content_digest == source.meta.content_digest
 
 
-@pytest.mark.slow
 def test_large_files_go_in_parts_and_are_known_by_their_tag(
     tmp_path: Path, s3: str, server: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +172,6 @@ def test_large_files_go_in_parts_and_are_known_by_their_tag(
     assert pull_store(address, tmp_path / "mine.h5").meta.complete
 
 
-@pytest.mark.slow
 def test_replaced_and_nothing_beside_it_is_touched(tmp_path: Path, s3: str) -> None:
     make(tmp_path / "s.zarr")
     make(tmp_path / "other.zarr", seed=1, shard_clips=64)
@@ -236,7 +234,6 @@ def test_looked_at_and_read_in_place(s3: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(there.read(rows), here.read(rows))
 
 
-@pytest.mark.slow
 def test_extraction_takes_features_from_a_bucket(
     s3: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
