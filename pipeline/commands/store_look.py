@@ -1,4 +1,4 @@
-"""``east store info``: what a store is and holds."""
+"""``east store info`` and ``list``: what stores are and hold."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pipeline.commands.console import show, show_table
 def info(path: str, as_json: bool, failures: bool) -> None:
     """Say what the store at PATH (a .zarr folder, an .h5 file, or a URL) is.
 
-    Reads metadata and the small arrays only; unfinished stores too. Sizes are bytes, times
-    seconds, rates Hz. Writes nothing.
+    Reads metadata and the small arrays only. Of an unfinished store it says who writes it, since
+    when and how fast; of a Zarr store or HDF5 file of others its arrays, and how to import them.
+    Sizes are bytes, times seconds, rates Hz. Writes nothing.
 
     \b
     Example:
@@ -29,9 +30,10 @@ def info(path: str, as_json: bool, failures: bool) -> None:
 @click.command("list")
 @click.option("--data", "dataset", default="chorales", show_default=True, help="Dataset whose stores are listed.")
 def list_command(dataset: str) -> None:
-    """List the stores of a dataset, unfinished ones too, with clips by state.
+    """List the stores of a dataset, unfinished ones too, with clips by state and size.
 
-    Reads metadata and the small arrays of data/NAME/stores only. Counts are clips. Writes nothing.
+    Reads metadata and the small arrays of data/NAME/stores only. Counts are clips, sizes megabytes
+    (10^6 bytes) on the disk, licences the strictest. Writes nothing.
 
     \b
     Example:
@@ -39,7 +41,7 @@ def list_command(dataset: str) -> None:
     """
     from pipeline.stores.overview import COLUMNS, list_rows
 
-    show_table("", COLUMNS, list_rows(dataset), numeric=(2, 3, 4))
+    show_table("", COLUMNS, list_rows(dataset), numeric=(2, 3, 4, 6))
 
 
 COMMANDS: tuple[click.Command, ...] = (info, list_command)

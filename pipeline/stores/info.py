@@ -1,119 +1,150 @@
-"""What a store is and holds, for people and for scripts."""
+"""What a store is and holds, for people and for scripts: finished or not, ours or of others."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.stores.licensing import strictest_licence
+from pipeline.errors import StoreError
+from pipeline.licences import demands
+from pipeline.stores.activity import activity_of
+from pipeline.stores.foreign import describe_foreign
+from pipeline.stores.foreign_hdf5 import look_hdf5
+from pipeline.stores.foreign_zarr import look_zarr, look_zarr_url
+from pipeline.stores.guard import check_tree
+from pipeline.stores.info_text import render
+from pipeline.stores.licensing import covered_licences, strictest_licence
 from pipeline.stores.opening import open_store
-from pipeline.stores.schema import State
+from pipeline.stores.reader import StoreReader
+from pipeline.stores.schema import HDF5_SUFFIXES, State
+from pipeline.stores.target import working_path
+from pipeline.texts import shown
+
+__all__ = ["describe_store", "disk_bytes", "render"]
 
 
 def describe_store(path: str, *, failures: bool = False) -> dict[str, Any]:
-    """Facts about a store, finished or not, ours or a stranger's.
+    """Facts about a store as plain JSON values; ``kind`` says whose it is (``east-store``, ``foreign``).
+
+    An unfinished HDF5 store is found by the name that it will have.
 
     Raises:
-        StoreError: nothing there, or not a store.
+        StoreError: nothing there, damaged, or neither Zarr nor HDF5.
     """
-    with open_store(path) as reader:
-        meta, state = reader.meta, reader.state
-        counts = {kind.name.lower(): int((state == kind).sum()) for kind in State}
-        frames = int(reader.n_frames.sum())
-        about: dict[str, Any] = {
-            "path": path,
-            "extractor": meta.extractor,
-            "output": meta.output,
-            "mode": meta.mode,
-            "complete": meta.complete,
-            "clips": len(reader),
-            **counts,
-            "shape": list(reader.shape),
-            "dtype": meta.dtype,
-            "clip_s": meta.clip_s,
-            "hop_s": meta.hop_s,
-            "window_s": meta.window_s,
-            "offset_s": meta.offset_s,
-            "rate_hz": meta.rate_hz,
-            "valid_frames": frames,
-            "audio_hours": round(counts["done"] * meta.clip_s / 3600, 3),
-            "feature_bytes": reader.n_bytes,
-            "disk_bytes": disk_bytes(path),
-            "clips_per_chunk_and_shard": [meta.chunk_clips, meta.shard_clips],
-            "weights_sha256": list(meta.weights_sha256),
-            "licence_code": meta.card.get("licence_code", ""),
-            "licence_weights": meta.licence_weights,
-            "licence": strictest_licence(meta),
-            "citation": meta.card.get("citation", ""),
-            "dataset": dict(meta.dataset),
-            "fingerprint": meta.fingerprint,
-            "content_digest": meta.content_digest,
-            "manifest_digest": meta.manifest_digest,
-            "uuid": meta.uuid,
-            "canaries": sorted(reader.canaries()),
-            "preflight": dict(meta.preflight),
-            "runs": [dict(run) for run in meta.runs],
-        }
+    place = _place(path)
+    try:
+        reader = open_store(place)
+    except StoreError as error:
+        if "://" not in place and not Path(place).exists():
+            raise
+        foreign = describe_foreign(place)
+        if foreign is not None:
+            return foreign
+        if "://" not in place and Path(place).is_file() and not place.endswith(HDF5_SUFFIXES):
+            raise StoreError(
+                f"{shown(place, 4096)[1:-1]} is neither a Zarr folder nor an HDF5 file. Arrays in .npy and .npz come "
+                "in with east store import."
+            ) from None
+        raise error from None
+    with reader:
+        about = _ours(place, reader)
         if failures:
             rows = np.flatnonzero([bool(text) for text in reader.failure.tolist()]).tolist()
             about["failures"] = {str(reader.clip_id[row]): str(reader.failure[row]) for row in rows}
     return about
 
 
+def _place(path: str) -> str:
+    """The path, or the working folder of an HDF5 store that is not packed yet."""
+    if "://" in path or not path.endswith(HDF5_SUFFIXES):
+        return path
+    work = working_path(Path(path))
+    return str(work) if not Path(path).exists() and work.is_dir() else path
+
+
+def _ours(path: str, reader: StoreReader) -> dict[str, Any]:
+    meta, state = reader.meta, reader.state
+    counts = {kind.name.lower(): int((state == kind).sum()) for kind in State}
+    licence = strictest_licence(meta)
+    return {
+        "kind": "east-store",
+        "path": path,
+        "format": "HDF5" if path.endswith(HDF5_SUFFIXES) else "Zarr v3",
+        "extractor": meta.extractor,
+        "output": meta.output,
+        "extractor_version": meta.card.get("version"),
+        "mode": meta.mode,
+        "complete": meta.complete,
+        "writing": _writing(path, reader, counts["pending"]),
+        "clips": len(reader),
+        **counts,
+        "shape": list(reader.shape),
+        "dtype": meta.dtype,
+        "clip_s": meta.clip_s,
+        "hop_s": meta.hop_s,
+        "window_s": meta.window_s,
+        "offset_s": meta.offset_s,
+        "rate_hz": meta.rate_hz,
+        "valid_frames": int(np.asarray(reader.n_frames, np.int64).sum()),
+        "audio_hours": round(counts["done"] * meta.clip_s / 3600, 3),
+        "feature_bytes": reader.n_bytes,
+        **_sizes(path, reader),
+        "clips_per_chunk_and_shard": [meta.chunk_clips, meta.shard_clips],
+        "weights_sha256": list(meta.weights_sha256),
+        "licence_code": meta.card.get("licence_code", ""),
+        "licence_weights": meta.licence_weights,
+        "licence_audio": meta.dataset.get("licence", ""),
+        "licence": licence,
+        "licence_demands": demands(licence),
+        "licences": [{"licence": text, "covers": what} for text, what in covered_licences(meta)],
+        "citation": meta.card.get("citation", ""),
+        "dataset": dict(meta.dataset),
+        "fingerprint": meta.fingerprint,
+        "content_digest": meta.content_digest,
+        "manifest_digest": meta.manifest_digest,
+        "uuid": meta.uuid,
+        "canaries": sorted(reader.canaries()),
+        "preflight": dict(meta.preflight),
+        "derived": dict(meta.derived),
+        "runs": [dict(run) for run in meta.runs],
+    }
+
+
+def _writing(path: str, reader: StoreReader, n_pending: int) -> dict[str, Any] | None:
+    """Who writes a store that is not finished, or that grows beside its HDF5 file; else None."""
+    if "://" in path:
+        return None
+    folder = working_path(Path(path))
+    packed = not Path(path).is_dir()
+    if not folder.is_dir() or (reader.meta.complete and not packed and not path.endswith(".partial")):
+        return None
+    return activity_of(folder, n_pending)
+
+
+def _sizes(path: str, reader: StoreReader) -> dict[str, Any]:
+    """Bytes on the disk, codec, and bytes in memory over those stored, of the clips that are written."""
+    remote = "://" in path
+    place = Path(path)
+    found = look_zarr_url(path) if remote else look_hdf5(place) if place.is_file() else look_zarr(place)
+    features = next((array for array in found.arrays if array.name == "features"), None) if found else None
+    stored, written = features.disk_bytes if features else None, int((reader.state != State.PENDING).sum())
+    ratio = round(written * reader.meta.clip_bytes / stored, 3) if stored and reader.meta.complete else None
+    return {
+        "disk_bytes": disk_bytes(path),
+        "codec": features.compression if features else None,
+        "compression_ratio": ratio,
+    }
+
+
 def disk_bytes(path: str) -> int | None:
-    """Bytes on the disk, None for a remote store."""
+    """Bytes on the disk, None for a remote store.
+
+    Raises:
+        StoreError: links, or more files than any store has.
+    """
     place = Path(path)
     if place.is_file():
         return place.stat().st_size
-    if not place.is_dir():
-        return None
-    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file() and not file.is_symlink())
-
-
-def render(about: dict[str, Any], *, as_json: bool) -> str:
-    """As JSON, or as lines of ``name  value``."""
-    if as_json:
-        return json.dumps(about, indent=2, ensure_ascii=False)
-    width = max(len(key) for key in about)
-    lines = []
-    for key, value in about.items():
-        shown = _SHOWN_AS[key](value) if key in _SHOWN_AS else value
-        lines.append(f"{key:<{width}}  {_plain(shown)}")
-    return "\n".join(lines)
-
-
-def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
-    return [f"{run.get('time', '?')} by east-music {run.get('version', '?')}" for run in runs]
-
-
-def _preflight_line(preflight: dict[str, Any]) -> str:
-    """``passed (cpu, fast, torch 2.13.0): batch 2.1e-07 of 1e-05, ...``; the numbers that have a limit."""
-    checks, versions = preflight.get("checks"), preflight.get("versions")
-    if not isinstance(checks, dict) or not isinstance(versions, dict):
-        return str(preflight.get("status", "none recorded"))
-    where = [preflight.get("device", "?"), preflight.get("mode", "?"), f"torch {versions.get('torch', '?')}"]
-    numbers = [f"{name} {_of_limit(check)}" for name, check in checks.items() if _of_limit(check)]
-    return f"{preflight.get('status', '?')} ({', '.join(map(str, where))}): {', '.join(numbers)}"
-
-
-def _of_limit(check: Any) -> str:
-    """``2.1e-07 of 1e-05``; empty where nothing was measured against a limit above zero."""
-    measured, limit = (check.get(key) for key in ("measured", "limit")) if isinstance(check, dict) else (None, None)
-    if not isinstance(measured, int | float) or not isinstance(limit, int | float) or not limit:
-        return ""
-    return f"{measured:.1e} of {limit:.0e}" + (" (warned)" if check.get("status") == "warned" else "")
-
-
-_SHOWN_AS: dict[str, Callable[[Any], Any]] = {"runs": _run_lines, "preflight": _preflight_line}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{key}: {_plain(item)}" for key, item in value.items() if item != "")
-    if isinstance(value, list):
-        return ", ".join(_plain(item) for item in value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return sum(check_tree(place).values()) if "://" not in path and place.is_dir() else None

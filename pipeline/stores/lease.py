@@ -15,6 +15,7 @@ import platform
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,7 @@ from pipeline.stores.guard import MAX_LEASE_BYTES, load_json, read_file
 LEASE = "features/lease.json"
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
+_LATEST_S = float(1 << 36)
 
 
 class Lease:
@@ -122,6 +124,45 @@ class Lease:
                 os.utime(self.path)
             except OSError:
                 return
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a store, as its lease says; it may come from anyone.
+
+    Attributes:
+        here: whether it is a process of this machine.
+        since_s: when the lease was taken, seconds of the epoch; 0 where that makes no sense.
+        silent_s: since the last heartbeat.
+        alive: not stale: the process is there, or another machine's heartbeat is young enough.
+    """
+
+    here: bool
+    process: int
+    since_s: float
+    silent_s: float
+    alive: bool
+
+    def words(self) -> str:
+        """``process N on this machine``, or that it is another machine's."""
+        return f"process {self.process} on this machine" if self.here else "a process on another machine"
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Who holds a store; None where nobody does, or the lease cannot be read."""
+    path = folder / LEASE
+    found = _read(path)
+    try:
+        silent_s = max(0.0, time.time() - path.lstat().st_mtime)
+    except OSError:
+        return None
+    if not found:
+        return None
+    here, process, since = found.get("machine") == _machine(), found.get("process"), found.get("since")
+    number = process if type(process) is int and 0 < process < 1 << 31 else 0
+    known = isinstance(since, int | float) and 0 < since < _LATEST_S
+    alive = silent_s <= STALE_S and (_alive(number) if here else True)
+    return Holder(here, number, float(since) if known and isinstance(since, int | float) else 0.0, silent_s, alive)
 
 
 def _read(path: Path) -> dict[str, object]:
