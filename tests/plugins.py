@@ -4,16 +4,20 @@ Set ``EAST_PLUGINS=plugins`` (``tests/`` is on the path) to have them found in t
 its workers.  The teachers' numbers have known answers: level and peak of every 100 ms, per clip or
 per frame.  ``fake-slow`` sleeps, ``fake-big`` gives values that float16 cannot hold, ``fake-nan``
 gives none, ``fake-drift`` gives other numbers when the environment says so, ``fake-leaky`` mixes
-the clips of a batch, the numbers of ``fake-sized`` depend on how many clips a batch has.  Where
-``FAKE_LOG`` names a file, every teacher adds a line to it for each signal that it begins to compute.
+the clips of a batch, ``fake-weighty`` reads its factor from a file, the numbers of ``fake-sized``
+depend on how many clips a batch has.  Where ``FAKE_LOG`` names a file, every teacher adds a line to
+it for each signal that it begins to compute.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import signal
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +27,7 @@ from torch import Tensor
 
 from pipeline.audio.extractor import Extractor, Frames, Mode, mask_frames
 from pipeline.audio.sources import SoundFileSource, Source
-from pipeline.cards import ExtractorCard, OutputCard
+from pipeline.cards import ExtractorCard, OutputCard, WeightsCard
 
 RATE_HZ, HOP = 8_000, 800
 OUTPUTS = (OutputCard("frames", 6, 0.1, 0.1), OutputCard("clip", 2, 0.0, 0.0))
@@ -95,9 +99,30 @@ def fake_card(name: str, *, factor: float = 1.0, sleep_s: float = 0.0, licence: 
     )
 
 
+def weights_bytes(factor: float = 0.5) -> bytes:
+    """The file of weights of ``fake-weighty``; 0.5 gives the one that its card describes."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.float64(factor))
+    return buffer.getvalue()
+
+
+WEIGHTS = WeightsCard(
+    name="fake-weighty",
+    filename="factor.npy",
+    n_bytes=len(weights_bytes()),
+    sha256=hashlib.sha256(weights_bytes()).hexdigest(),
+    sources=(),
+    licence="none",
+    citation="",
+)
+
+
 def build(card: ExtractorCard, *, outputs: tuple[str, ...], mode: Mode, weights: tuple[Path, ...]) -> FakeTeacher:
-    assert not weights
-    return FakeTeacher(card, outputs, mode)
+    assert len(weights) == len(card.weights)
+    teacher = FakeTeacher(card, outputs, mode)
+    if weights:
+        teacher.factor = float(np.load(weights[0]))
+    return teacher
 
 
 CARDS = (
@@ -110,6 +135,7 @@ CARDS = (
     fake_card("fake-leaky"),
     fake_card("fake-sized"),
     fake_card("fake-nc", licence="CC-BY-NC-4.0"),
+    replace(fake_card("fake-weighty"), weights=(WEIGHTS,)),
 )
 
 

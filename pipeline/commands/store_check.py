@@ -46,15 +46,17 @@ def verify(path: str, *, as_json: bool, no_canaries: bool, **options: object) ->
 @click.argument("right")
 @click.option("--rtol", type=click.FloatRange(0), default=0.0, show_default=True, help="Allowed, times the number.")
 @click.option("--atol", type=click.FloatRange(0), default=0.0, show_default=True, help="Allowed, in units of features.")
+@click.option("--read", is_flag=True, help="Compare the features of all clips, also where the stored digests agree.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable, with every clip.")
-def diff(left: str, right: str, *, rtol: float, atol: float, as_json: bool) -> None:
+def diff(left: str, right: str, *, as_json: bool, **options: object) -> None:
     """Compare the stores LEFT and RIGHT clip by clip, joined by clip id.
 
     Reads both (.zarr folders, .h5 files, URLs; formats, types and order of rows may differ). Clips of
-    the same stored digest count as equal unread: whether the digests are true, east store verify
-    says. Says which clips and fields differ, and the largest difference. Writes nothing. The exit status is 0
-    where they are equal to the bit, 10 where they are close (|left - right| <= atol + rtol * |right|
-    everywhere), 11 where they are different.
+    the same stored digest count as equal unread, without --read: whether the digests are true, east
+    store verify says. Says which clips and fields differ, and the largest difference. Numbers are
+    compared: 0.0 and -0.0 are equal, NaN is equal to NaN and beyond every tolerance of a number.
+    Writes nothing. The exit status is 0 where they are equal, 10 where they are close
+    (|left - right| <= atol + rtol * |right| everywhere), 11 where they are different.
 
     \b
     Example:
@@ -63,7 +65,7 @@ def diff(left: str, right: str, *, rtol: float, atol: float, as_json: bool) -> N
     from pipeline.stores.checking.diff import diff_stores
 
     with listening() as listener:
-        found = diff_stores(left, right, rtol=rtol, atol=atol, listener=listener)
+        found = diff_stores(left, right, listener=listener, **options)  # type: ignore[arg-type]
     show(found.as_json() if as_json else found.text())
     click.get_current_context().exit(found.exit_code)
 

@@ -44,7 +44,7 @@ def merge(out: Path, sources: tuple[str, ...], duplicates: str) -> None:
 @click.option("--split", multiple=True, help="Only clips of this split of the table; repeatable.")
 @click.option("--label", multiple=True, help="Only clips with this label in the table; repeatable: any of them.")
 @click.option(
-    "--ids", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Text file with one clip id per line."
+    "--ids", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="UTF-8 text with one clip id per line."
 )
 @click.option("--allow-missing", is_flag=True, help="Take what is there of the clips that are asked for.")
 def subset(
@@ -70,9 +70,9 @@ def subset(
     if (data is None) == (ids is None) or (ids is not None and (split or label)):
         raise click.UsageError("Name the clips by --data (with --split, --label), or by --ids.")
     from pipeline.datasets.resolve import load
-    from pipeline.stores.making.subset import choose_ids, subset_store
+    from pipeline.stores.making.subset import choose_ids, read_ids, subset_store
 
-    wanted = choose_ids(load(data)[0], split, label) if data else (ids or out).read_text("utf-8").splitlines()
+    wanted = choose_ids(load(data)[0], split, label) if data else read_ids(ids or out)
     with listening() as listener:
         meta = subset_store(source, out, wanted, allow_missing=allow_missing, listener=listener)
     show(f"store: {out}\ncontent digest: {meta.content_digest}")

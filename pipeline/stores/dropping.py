@@ -20,6 +20,7 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import sync
+from pipeline.stores.codecs import PLAIN, stored_codec
 from pipeline.stores.digests import digest_clips
 from pipeline.stores.disk import writing
 from pipeline.stores.lease import Lease
@@ -98,17 +99,17 @@ def _write(reader: StoreReader, path: Path, smaller: Smaller, listener: Listener
     _rename(reader, smaller)
     arrays, meta, task = smaller.arrays, smaller.meta, f"drop clips of {smaller.meta.name}"
     listener(TaskStarted(task, len(smaller.rows), "clips"))
+    codec = stored_codec(Path(reader.path)) if Path(reader.path).is_dir() else PLAIN
     with creating(path) as draft:
-        fill_new(draft, meta, arrays, reader.canaries())
+        fill_new(draft, meta, arrays, reader.canaries(), codec)
         shards = {}
         for shard, first in enumerate(range(0, len(smaller.rows), meta.shard_clips)):
             rows = np.arange(first, min(first + meta.shard_clips, len(smaller.rows)))
             if arrays.clip_digest[rows].any():
                 key = f"{FEATURES}/{shard_key(shard)}"
                 features = _read(reader, smaller.rows[rows], arrays, rows)
-                shards[key] = write_shard(
-                    draft / key, features, chunk_clips=meta.chunk_clips, shard_clips=meta.shard_clips
-                )
+                sizes = {"chunk_clips": meta.chunk_clips, "shard_clips": meta.shard_clips}
+                shards[key] = write_shard(draft / key, features, codec=codec, **sizes)
             listener(TaskAdvanced(task, len(rows)))
         root = root_document(draft, meta)
         sign(draft, meta, arrays, known=shards, root=root)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import badfiles
 import numpy as np
+import plugins
 import pytest
 import soundfile as sf
 from click.testing import CliRunner
@@ -18,7 +19,7 @@ from pipeline import layout
 from pipeline.errors import StoreError
 from pipeline.events import Event, TaskStarted
 from pipeline.manifest import ClipTable
-from pipeline.stores import example_meta, write_store
+from pipeline.stores import example_meta, open_store, write_store
 from pipeline.stores.checking.audio_files import AudioPlaces
 from pipeline.stores.checking.repair import repair_store
 from pipeline.stores.checking.verify import VerifyOptions, verify_store
@@ -158,3 +159,41 @@ def test_command_with_canaries_and_audio(extracted: ClipTable, tmp_path: Path) -
     assert isinstance(done.exception, StoreError)
     found = json.loads(done.stdout)
     assert found["clips"] == ["003.flac", "004.flac"]
+
+
+def canaries_of(path: Path, *options: str) -> tuple[str, str, int]:
+    """Status and words of the check of canaries, and the exit status."""
+    done = CliRunner().invoke(cli.east, ["store", "verify", str(path), "--json", *options], obj={})
+    check = {check["name"]: check for check in json.loads(done.stdout)["checks"]}["canaries"]
+    return check["status"], check["text"], 0 if done.exit_code == 0 else 1
+
+
+def test_canaries_are_computed_again_with_the_weights_that_are_here(
+    extracted: ClipTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EAST_WEIGHTS", str(tmp_path / "weights"))
+    file = tmp_path / "weights/fake-weighty/factor.npy"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(plugins.weights_bytes())
+    run(extracted, "fake-weighty/frames")
+    path = layout.store_path("tiny", "fake-weighty", "frames")
+    with open_store(path) as reader:
+        assert reader.meta.weights_sha256 == (plugins.WEIGHTS.sha256,)
+    status, text, code = canaries_of(path)
+    assert (status, code) == ("ok", 0)
+    assert text.startswith("computed again, within the card's tolerance")
+    assert canaries_of(path, "--no-canaries")[:2] == ("not checked", "left out as asked")
+    file.write_bytes(plugins.weights_bytes(0.6))
+    assert canaries_of(path) == ("not checked", "not computed again: its weights are not here (east weights get)", 0)
+    file.unlink()
+    assert canaries_of(path)[0] == "not checked"
+
+
+def test_canaries_that_come_out_other_are_damage(extracted: ClipTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(extracted, "fake-drift/frames")
+    path = layout.store_path("tiny", "fake-drift", "frames")
+    assert canaries_of(path)[::2] == ("ok", 0)
+    monkeypatch.setenv("FAKE_DRIFT", "1.01")
+    status, text, code = canaries_of(path)
+    assert (status, code) == ("damaged", 1)
+    assert "gives other numbers here" in text

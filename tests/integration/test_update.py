@@ -21,7 +21,9 @@ from pipeline.events import Event, ShardDone, TaskStarted
 from pipeline.manifest import ClipTable
 from pipeline.stores import open_store
 from pipeline.stores.checking.verify import VerifyOptions, verify_store
+from pipeline.stores.codecs import PLAIN, stored_codec
 from pipeline.stores.dropping import change_places, drop_clips, exchange
+from pipeline.stores.making.convert import convert_store
 from pipeline.stores.pending import look
 from pipeline.stores.shards import write_shard
 from pipeline.stores.shrinking import Smaller, shrink
@@ -299,6 +301,18 @@ def test_an_unfinished_store_loses_clips_too(music: Path, tmp_path: Path, monkey
     smaller = without(music, 3, 35)
     n, _ = computed(smaller, "fake/frames", removed="drop")
     assert n == N - 32 - 1 + 2 + 2 - 4  # the rest of the last shard; two batches of two are made of four
+    assert digest(store()) == fresh_digest(smaller, monkeypatch, tmp_path)
+
+
+def test_a_compressed_store_stays_compressed(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(table(music), "fake/frames")
+    convert_store(str(store()), tmp_path / "packed.zarr", codec="zstd:5")
+    shutil.rmtree(store())
+    (tmp_path / "packed.zarr").rename(store())
+    codec, smaller = stored_codec(store()), without(music, 2, 3)
+    assert codec != PLAIN
+    run(smaller, "fake/frames", removed="drop")
+    assert stored_codec(store()) == codec
     assert digest(store()) == fresh_digest(smaller, monkeypatch, tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,11 +28,15 @@ _SHOWN = 10
 class Difference:
     """What differs. Clip ids are in the order of the left store.
 
+    Numbers are compared, not bits: 0.0 and -0.0 are equal, a NaN equals a NaN.  A NaN against a number, or
+    an infinity against anything else, is beyond every tolerance; ``largest`` is then infinite (null in JSON).
+
     Attributes:
         settings: fields of the fingerprint that differ, ``NAME: LEFT | RIGHT``.
         fields: by small array, the clips in which it differs.
         features: clips whose valid frames differ at all; ``beyond`` those beyond the tolerance.
         largest: largest absolute difference of a feature, at the clip ``largest_clip``.
+        untrue: clips whose features differ, though both stores state the same digest.
     """
 
     verdict: Verdict
@@ -44,6 +49,7 @@ class Difference:
     beyond: tuple[str, ...]
     largest: float
     largest_clip: str
+    untrue: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -58,13 +64,16 @@ class Difference:
         parts += [("features differ", self.features), ("beyond the tolerance", self.beyond)]
         lines += [f"{name}: {_named(clips)}" for name, clips in parts if clips]
         lines += [f"settings differ: {text}" for text in self.settings]
+        if self.untrue:
+            lines.append(f"the same digest is stated for other features: {_named(self.untrue)} (east store verify)")
         if self.features:
             lines.append(f"largest difference: {self.largest:.3g}, in {self.largest_clip!r}")
         return "\n".join(lines)
 
     def as_json(self) -> str:
         """Everything, with all clips."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False)
+        value = dataclasses.asdict(self) | {"largest": self.largest if math.isfinite(self.largest) else None}
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _named(clips: Sequence[str]) -> str:
@@ -73,9 +82,15 @@ def _named(clips: Sequence[str]) -> str:
 
 
 def diff_stores(
-    left_path: str, right_path: str, *, rtol: float = 0.0, atol: float = 0.0, listener: Listener = ignore
+    left_path: str,
+    right_path: str,
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    read: bool = False,
+    listener: Listener = ignore,
 ) -> Difference:
-    """Compare two stores by clip id; features only where the clips' digests differ.
+    """Compare two stores by clip id; features only where the clips' digests differ, or of all clips with ``read``.
 
     Raises:
         StoreError: one of them is not there, damaged, or of another format.
@@ -86,7 +101,7 @@ def diff_stores(
         rows = np.array([row for row, clip_id in enumerate(ids) if clip_id in at], np.int64)
         others = np.array([at[ids[row]] for row in rows], np.int64)
         fields = _compare_fields(left, right, rows, others)
-        numbers = _Numbers(rtol, atol)
+        numbers = _Numbers(rtol, atol, read)
         if left.shape[1:] == right.shape[1:]:
             numbers.compare(left, right, rows, others, listener)
         mine, theirs = fingerprint_fields(left.meta), fingerprint_fields(right.meta)
@@ -98,7 +113,7 @@ def diff_stores(
         verdict: Verdict = "different" if apart or numbers.beyond else "close" if numbers.differing else "equal"
         return Difference(
             verdict, len(rows), only_left, only_right, settings, fields, tuple(numbers.differing),
-            tuple(numbers.beyond), numbers.largest, numbers.largest_clip,
+            tuple(numbers.beyond), numbers.largest, numbers.largest_clip, tuple(numbers.untrue),
         )  # fmt: skip
 
 
@@ -117,32 +132,46 @@ def _compare_fields(
 class _Numbers:
     """Collects where features differ."""
 
-    def __init__(self, rtol: float, atol: float) -> None:
-        self.rtol, self.atol = rtol, atol
+    def __init__(self, rtol: float, atol: float, read: bool) -> None:
+        self.rtol, self.atol, self.read = rtol, atol, read
         self.differing: list[str] = []
+        self.untrue: list[str] = []
         self.beyond: list[str] = []
         self.largest, self.largest_clip = 0.0, ""
 
     def compare(
         self, left: StoreReader, right: StoreReader, rows: np.ndarray, others: np.ndarray, listener: Listener
     ) -> None:
-        """Read the clips whose digests differ, or all where the types do."""
+        """Read the clips whose digests differ; all, where that is asked for or the types differ."""
         same = (left.arrays.clip_digest[rows] == right.arrays.clip_digest[others]).all(axis=1)
-        todo = np.flatnonzero(~same | (left.dtype != right.dtype))
+        todo = np.flatnonzero(~same | (left.dtype != right.dtype) | self.read)
         listener(TaskStarted("compare", len(todo), "clips"))
         for first in range(0, len(todo), left.block_clips):
             part = todo[first : first + left.block_clips]
-            mine = left.read(rows[part]).astype(np.float64)
-            theirs = right.read(others[part]).astype(np.float64)
-            self._take(left.clip_id[rows[part]].tolist(), mine, theirs)
+            mine = _valid(left, rows[part])
+            theirs = _valid(right, others[part])
+            ids, before = left.clip_id[rows[part]].tolist(), len(self.differing)
+            self._take(ids, mine, theirs)
+            told = set(self.differing[before:])
+            self.untrue += [ids[k] for k in np.flatnonzero(same[part]).tolist() if ids[k] in told]
             listener(TaskAdvanced("compare", len(part)))
         listener(TaskFinished("compare"))
 
     def _take(self, ids: Sequence[str], mine: np.ndarray, theirs: np.ndarray) -> None:
-        difference = np.abs(mine - theirs)
+        same = (mine == theirs) | (np.isnan(mine) & np.isnan(theirs))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(same, 0.0, np.abs(mine - theirs))
+            difference[np.isnan(difference)] = np.inf
+            over = ~same & (~np.isfinite(difference) | ~(difference <= self.atol + self.rtol * np.abs(theirs)))
         worst = difference.max(axis=(1, 2), initial=0.0)
-        over = (difference > self.atol + self.rtol * np.abs(theirs)).any(axis=(1, 2))
         self.differing += [ids[row] for row in np.flatnonzero(worst > 0).tolist()]
-        self.beyond += [ids[row] for row in np.flatnonzero(over).tolist()]
+        self.beyond += [ids[row] for row in np.flatnonzero(over.any(axis=(1, 2))).tolist()]
         if len(worst) and worst.max() > self.largest:
             self.largest, self.largest_clip = float(worst.max()), ids[int(worst.argmax())]
+
+
+def _valid(reader: StoreReader, rows: np.ndarray) -> np.ndarray:
+    """Features in float64, zero at and beyond the valid frames, whatever the store has there."""
+    features = reader.read(rows).astype(np.float64)
+    features[np.arange(features.shape[1]) >= reader.n_frames[rows][:, None]] = 0.0
+    return features

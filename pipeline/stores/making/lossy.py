@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.errors import SettingError
+from pipeline.errors import SettingError, StoreError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted
 from pipeline.stores.reader import StoreReader
 from pipeline.stores.schema import Dtype
@@ -81,20 +81,37 @@ def keeping(dtype: Dtype, bits: int) -> Keep:
 
 
 def measure(reader: StoreReader, keep: Keep, listener: Listener) -> CastError:
-    """Read everything once and compare it with what is kept of it."""
+    """Read everything once and compare it with what is kept of it.
+
+    Raises:
+        StoreError: a value beyond the type that is kept; the clip is named, and nothing is written.
+    """
     absolute, largest, cosine = 0.0, 0.0, 1.0
     step = max(1, _BLOCK_BYTES // (reader.meta.frames * reader.meta.channels * 8))
     listener(TaskStarted("measure the error", len(reader), "clips"))
     for first in range(0, len(reader), step):
         rows = np.arange(first, min(first + step, len(reader)))
         features = reader.read(rows)
-        kept, exact = keep(features).astype(np.float64), features.astype(np.float64)
+        stored = keep(features)
+        _require_held(reader, rows, features, stored.dtype)
+        kept, exact = stored.astype(np.float64), features.astype(np.float64)
         absolute = max(absolute, float(np.abs(kept - exact).max(initial=0.0)))
         largest = max(largest, float(np.abs(exact).max(initial=0.0)))
         cosine = min(cosine, _smallest_cosine(exact, kept))
         listener(TaskAdvanced("measure the error", len(rows)))
     listener(TaskFinished("measure the error"))
     return CastError(absolute, absolute / largest if largest else 0.0, cosine)
+
+
+def _require_held(reader: StoreReader, rows: np.ndarray, features: np.ndarray, kind: np.dtype) -> None:
+    limit = float(np.finfo(kind).max)
+    largest = np.abs(features).max(axis=(1, 2), initial=0.0)
+    if not (largest <= limit).all():
+        place = int(np.argmin(largest <= limit))
+        raise StoreError(
+            f"{reader.path}: clip {str(reader.clip_id[rows[place]])!r} has a feature of magnitude {largest[place]:g}, "
+            f"which {kind.name} (up to {limit:g}) cannot hold. Keep --dtype float32; nothing was written."
+        )
 
 
 def _smallest_cosine(left: np.ndarray, right: np.ndarray) -> float:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.errors import SettingError, StoreError
-from pipeline.events import Listener, ignore
+from pipeline.events import Listener, Warned, ignore
 from pipeline.stores.making.deriving import Derivation, descent, require_finished, write_derived
 from pipeline.stores.making.outputs import named, require_output
 from pipeline.stores.making.rows import gather_arrays, gather_features
@@ -37,7 +37,7 @@ def merge_stores(out: Path, paths: Sequence[str], *, same: bool = False, listene
         for reader in readers:
             require_finished(reader)
             require_same(reader.meta, readers[0].meta, reader.path)
-            _require_like(reader, readers[0])
+        canaries = _agreeing_canaries(readers, listener)
         source, row = _distinct(readers, same)
         first = readers[0].meta
         chunk_clips, shard_clips = choose_sizes(len(row), first.clip_bytes)
@@ -48,7 +48,7 @@ def merge_stores(out: Path, paths: Sequence[str], *, same: bool = False, listene
         )  # fmt: skip
         arrays = gather_arrays(readers, source, row)
         read = gather_features(readers, source, row)
-        return write_derived(out, Derivation(meta, arrays, read, readers[0].canaries()), listener)
+        return write_derived(out, Derivation(meta, arrays, read, canaries), listener)
 
 
 def _distinct(readers: Sequence[StoreReader], same: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -76,15 +76,27 @@ def _distinct(readers: Sequence[StoreReader], same: bool) -> tuple[np.ndarray, n
     return found[:, 0], found[:, 1]
 
 
-def _require_like(reader: StoreReader, first: StoreReader) -> None:
-    """The same extractor gives the same canaries, within the card's tolerance.
+def _agreeing_canaries(readers: Sequence[StoreReader], listener: Listener) -> Mapping[str, np.ndarray]:
+    """The canaries of the first store that has some; those of the others agree with them, within the card's tolerance.
 
     Raises:
         StoreError: they differ; the difference and the limit are said.
     """
-    left, right = first.canaries().get("features"), reader.canaries().get("features")
-    if left is None or right is None or left.shape != right.shape:
-        return
+    found = [(reader, reader.canaries()) for reader in readers]
+    first, canaries = next((pair for pair in found if "features" in pair[1]), found[0])
+    for reader, others in found:
+        if reader is first and canaries:
+            continue
+        if "features" not in others:
+            listener(Warned(f"{reader.path} has no canaries: nothing shows that its numbers are those of the others."))
+        elif others["features"].shape != canaries["features"].shape:
+            listener(Warned(f"The canaries of {reader.path} and {first.path} are other signals: not compared."))
+        else:
+            _require_like(reader, first, others["features"], canaries["features"])
+    return canaries
+
+
+def _require_like(reader: StoreReader, first: StoreReader, right: np.ndarray, left: np.ndarray) -> None:
     tolerance = first.meta.card.get("tolerance", 0.0)
     limit = float(tolerance) if isinstance(tolerance, int | float) else 0.0
     scale = float(np.abs(left).max(initial=0.0)) or 1.0
@@ -92,5 +104,6 @@ def _require_like(reader: StoreReader, first: StoreReader) -> None:
     if not difference <= limit:
         raise StoreError(
             f"{reader.path} and {first.path} were not made by the same numbers: their canaries differ by "
-            f"{difference:.2e} of their range, the card allows {limit:.0e}."
+            f"{difference:.2e} of their range, the card allows {limit:.0e}. Extract one of them again, where the other "
+            "one was made."
         )

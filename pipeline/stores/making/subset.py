@@ -37,6 +37,23 @@ def choose_ids(table: ClipTable, splits: Sequence[str] = (), labels: Sequence[st
     return [str(clip_id) for clip_id in table.clip_id[chosen].tolist()]
 
 
+def read_ids(path: Path) -> list[str]:
+    """Ids from a text file, one a line; white space around them and empty lines are left out.
+
+    Raises:
+        SettingError: it is not UTF-8, or holds no id.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise SettingError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}): save it as UTF-8."
+        ) from None
+    if not (ids := [line.strip() for line in lines if line.strip()]):
+        raise SettingError(f"{path} holds no clip id: one a line is expected.")
+    return ids
+
+
 def subset_store(
     path: str, out: Path, ids: Sequence[str], *, allow_missing: bool = False, listener: Listener = ignore
 ) -> StoreMeta:
@@ -51,8 +68,8 @@ def subset_store(
         wanted, have = set(ids), set(reader.clip_id.tolist())
         if (missing := [clip_id for clip_id in ids if clip_id not in have]) and not allow_missing:
             raise StoreError(
-                f"{path} lacks {len(missing):,} of the {len(ids):,} clips: {named(missing)}. Extract them first, or "
-                "take what is there with --allow-missing."
+                f"{path} lacks {len(missing):,} of the {len(ids):,} clips: {named(missing, 10)}. Extract them first, "
+                "or take what is there with --allow-missing."
             )
         row = np.flatnonzero([clip_id in wanted for clip_id in reader.clip_id.tolist()])
         if not len(row):
