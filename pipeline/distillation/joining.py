@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,7 @@ def join_stores(clip_ids: NDArray[np.object_], stores: Sequence[StoreReader]) ->
     """
     found = [_by_id(clip_ids, store) for store in stores]
     lost = any((rows == ABSENT).any() for rows in found)
-    digests = _known_digests(len(clip_ids), stores, found) if lost else [b""] * len(clip_ids)
+    digests = _known_digests(stores, found) if lost else {}
     joins = []
     for store, rows in zip(stores, found, strict=True):
         completed = _by_samples(rows, store, digests)
@@ -69,25 +69,28 @@ def _by_id(clip_ids: NDArray[np.object_], store: StoreReader) -> Rows:
     return np.array([where.get(key, ABSENT) for key in clip_ids.tolist()], np.int64)
 
 
-def _known_digests(n_clips: int, stores: Sequence[StoreReader], found: Sequence[Rows]) -> list[bytes]:
-    """Per clip the digest of its samples from the first store that has one, else empty."""
-    digests = [b""] * n_clips
+def _known_digests(stores: Sequence[StoreReader], found: Sequence[Rows]) -> dict[int, bytes]:
+    """Of the clips that some store lacks, the digest of the samples from the first store that has one."""
+    digests: dict[int, bytes] = {}
+    lost = np.flatnonzero(np.any([rows == ABSENT for rows in found], axis=0)) if found else np.empty(0, np.int64)
     for store, rows in zip(stores, found, strict=True):
-        usable = set(np.flatnonzero(store.samples_digest.any(axis=1)).tolist())
-        for clip, row in enumerate(rows.tolist()):
-            if not digests[clip] and row in usable:
-                digests[clip] = store.samples_digest[row].tobytes()
+        for clip in lost[rows[lost] != ABSENT].tolist():
+            digest = store.samples_digest[rows[clip]]
+            if clip not in digests and digest.any():
+                digests[clip] = digest.tobytes()
     return digests
 
 
-def _by_samples(rows: Rows, store: StoreReader, digests: Sequence[bytes]) -> Rows:
-    lost = [clip for clip in np.flatnonzero(rows == ABSENT).tolist() if digests[clip]]
+def _by_samples(rows: Rows, store: StoreReader, digests: Mapping[int, bytes]) -> Rows:
+    """The rows, with those of clips that the digest finds; the digests' first bytes leave few to be compared."""
+    lost = [clip for clip in np.flatnonzero(rows == ABSENT).tolist() if clip in digests]
     if not lost:
         return rows
-    where = {digest.tobytes(): row for row, digest in enumerate(store.samples_digest)}
+    heads = np.frombuffer(b"".join(digests[clip][:8] for clip in lost), np.uint64)
+    near = np.isin(np.ascontiguousarray(store.samples_digest[:, :8]).view(np.uint64)[:, 0], heads)
+    where = {store.samples_digest[row].tobytes(): row for row in np.flatnonzero(near).tolist()}
     completed = rows.copy()
-    for clip in lost:
-        completed[clip] = where.get(digests[clip], ABSENT)
+    completed[lost] = [where.get(digests[clip], ABSENT) for clip in lost]
     return completed
 
 

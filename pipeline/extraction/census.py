@@ -75,12 +75,15 @@ class Census:
         """Clips of a store whose file holds other bytes than when they were computed."""
         computed = np.flatnonzero(arrays.file_digest.any(axis=1)).tolist()
         ids = arrays.clip_id.tolist()
-        known = {
-            ids[row]: arrays.file_digest[row].tobytes() for row in computed if self.path_of.get(ids[row]) in self.stamps
-        }
-        self.read_files(known)
-        now = {clip_id: self.digest_of(clip_id) for clip_id in known}
-        return frozenset(clip_id for clip_id, digest in known.items() if now[clip_id] not in (None, digest))
+        rows = [row for row in computed if self.path_of.get(ids[row]) in self.stamps]
+        self.read_files(ids[row] for row in rows)
+        then = arrays.file_digest[rows].tobytes()
+        now = (self.digest_of(ids[row]) for row in rows)
+        return frozenset(
+            ids[row]
+            for k, (row, digest) in enumerate(zip(rows, now, strict=True))
+            if digest is not None and digest != then[32 * k : 32 * k + 32]
+        )
 
     def digest_of(self, clip_id: str) -> bytes | None:
         """SHA-256 of a clip's file, where it is known."""

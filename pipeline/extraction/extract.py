@@ -106,8 +106,9 @@ def _require_one_teacher_for_weights(settings: ExtractSettings) -> None:
 
 def _clip_jobs(table: ClipTable) -> dict[str, ClipJob]:
     root = clip_path(table.root).rstrip("/")
+    whole = {path: f"{root}/{path}" for path in table.path.tolist()}  # clips of a file share its path
     columns = (column.tolist() for column in (table.clip_id, table.path, table.start_s, table.duration_s))
-    return {clip_id: ClipJob(clip_id, f"{root}/{path}", *times) for clip_id, path, *times in zip(*columns, strict=True)}
+    return {clip_id: ClipJob(clip_id, whole[path], *times) for clip_id, path, *times in zip(*columns, strict=True)}
 
 
 def _plan(

@@ -29,7 +29,7 @@ class ExtractorSpec:
     batch_clips: int = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClipJob:
     """One clip: where it is and which part of it. Times in seconds."""
 
@@ -39,7 +39,7 @@ class ClipJob:
     duration_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a clip's features lie: the number of a source (-1: the store itself), and the row there."""
 

@@ -248,14 +248,17 @@ def example_meta(**changes: Any) -> StoreMeta:
 def choose_sizes(n_clips: int, clip_bytes: int) -> tuple[int, int]:
     """Clips per chunk and per shard, powers of two, from the size of the job alone.
 
-    A shard is the unit of work and of loss: about 1/64 of the clips, 16 to 256 of them.  A chunk
-    is what one random read touches: up to 256 KiB.
+    A shard is the unit of work and of loss: about 1/64 of the clips, 16 to 256 of them; beyond four
+    million clips more, up to 4096, so that there are not many more than 16,384 files.  A chunk is
+    what one random read touches: up to 256 KiB.
 
-    >>> choose_sizes(2350, 40_000), choose_sizes(10**7, 4096)
-    ((4, 32), (64, 256))
+    >>> choose_sizes(2350, 40_000), choose_sizes(10**6, 4096), choose_sizes(10**8, 4096)
+    ((4, 32), (64, 256), (64, 4096))
     """
     shard = 16
     while shard < 256 and shard * 64 < n_clips:
+        shard *= 2
+    while shard < 4096 and shard << 14 < n_clips:
         shard *= 2
     while shard > 1 and shard * clip_bytes > 1 << 29:
         shard //= 2

@@ -132,7 +132,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("n_clips", [1, 100, 2_350, 10**6])
+@pytest.mark.parametrize("n_clips", [1, 100, 2_350, 10**6, 10**8])
 @pytest.mark.parametrize("clip_bytes", [4, 40_000, 5 << 20, 1 << 31])
 def test_sizes_are_powers_of_two_and_bounded(n_clips: int, clip_bytes: int) -> None:
     chunk, shard = choose_sizes(n_clips, clip_bytes)
@@ -148,3 +148,10 @@ def test_metadata_of_features_follow_the_specification(tmp_path: Path) -> None:
     assert document["zarr_format"] == 3
     assert document["dimension_names"] == ["clip", "frame", "channel"]
     assert [codec["name"] for codec in document["codecs"]] == ["sharding_indexed"]
+
+
+@pytest.mark.parametrize("n_clips", [10**6, 10**7, 10**8])
+def test_very_many_clips_lie_in_thousands_of_files_not_in_hundreds_of_thousands(n_clips: int) -> None:
+    _, shard = choose_sizes(n_clips, 4096)
+    assert n_clips / shard < 25_000
+    assert shard <= 4096

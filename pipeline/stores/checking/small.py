@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.stores.checking.blocks import Facts
 from pipeline.stores.checking.report import Log
 from pipeline.stores.digests import digest_content
-from pipeline.stores.reader import ClipArrays
+from pipeline.stores.reader import ClipArrays, all_differ
 from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE, MAX_STRING, State, StoreMeta, make_fingerprint
 from pipeline.stores.schema import fingerprint_fields as fields_of
 
@@ -91,19 +91,36 @@ def check_small(small: Small, frames: int, log: Log) -> None:
 
 def _contradictions(arrays: ClipArrays, frames: int) -> Iterator[tuple[np.ndarray, str, str]]:
     texts, ids = arrays.failure.tolist(), arrays.clip_id.tolist()
-    counts = Counter(ids)
     failed, done = arrays.state == State.FAILED, arrays.state == State.DONE
-    reason = np.array([bool(text) for text in texts], bool)
-    short = np.array([text.startswith("short: ") for text in texts], bool)
-    yield np.array([counts[clip] > 1 for clip in ids], bool), "clip_id", "ids that stand more than once"
-    yield np.array([not clip or len(clip) > MAX_STRING for clip in ids], bool), "clip_id", "ids that are no short text"
-    yield np.array([len(text) > MAX_STRING for text in texts], bool), "failure", f"texts beyond {MAX_STRING} characters"
+    reason = _where(texts, bool)
+    short = reason & _where(texts, lambda text: text.startswith("short: "), reason)
+    yield _repeated(ids), "clip_id", "ids that stand more than once"
+    yield _where(ids, lambda clip: not clip or len(clip) > MAX_STRING), "clip_id", "ids that are no short text"
+    long = _where(texts, lambda text: len(text) > MAX_STRING, reason)
+    yield long, "failure", f"texts beyond {MAX_STRING} characters"
     yield ~np.isin(arrays.state, list(State)), "state", "states other than 0, 1 and 2"
     outside = (arrays.n_frames < 0) | (arrays.n_frames > frames)
     yield outside, "n_frames", f"counts of valid frames outside 0..{frames}"
     yield failed & (arrays.n_frames != 0), "n_frames", "failed clips that claim valid frames"
     yield failed & (~reason | short), "failure", "failed clips without a reason"
     yield done & reason & ~short, "failure", "clips that are done, and have a reason why they failed"
+
+
+def _where(texts: Sequence[str], holds: Callable[[str], bool], among: np.ndarray | None = None) -> np.ndarray:
+    """[texts] bool: of which something holds, looked for in all or ``among`` some."""
+    if among is None:
+        return np.fromiter(map(holds, texts), bool, len(texts))
+    found = np.zeros(len(texts), bool)
+    rows = np.flatnonzero(among)
+    found[rows] = [holds(texts[row]) for row in rows.tolist()]
+    return found
+
+
+def _repeated(ids: Sequence[str]) -> np.ndarray:
+    if all_differ(ids):
+        return np.zeros(len(ids), bool)
+    counts = Counter(ids)
+    return _where(ids, lambda clip: counts[clip] > 1)
 
 
 def check_content(small: Small, meta: StoreMeta, log: Log) -> None:
