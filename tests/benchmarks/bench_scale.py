@@ -133,7 +133,7 @@ def _make_table(bench: Bench, n: int) -> Any:
     split = np.array(["train", "valid", "test"], object)[
         np.repeat(rng.choice(3, n_files, p=(0.9, 0.05, 0.05)), CLIPS_PER_FILE)
     ]
-    split[: 3 * CLIPS_PER_FILE] = np.repeat(np.array(["train", "valid", "test"], object), CLIPS_PER_FILE)[:n]
+    split[: 3 * CLIPS_PER_FILE] = np.repeat(np.array(["train", "valid", "test"], object), CLIPS_PER_FILE)[: len(split)]
     return ClipTable(
         name=NAME, root=str(bench.data / "audio"), classes=CLASSES, task="multi-label", clip_s=CLIP_S,
         clip_id=np.array(list(map(clip_id, paths, start_s)), object), path=np.array(paths, object),
