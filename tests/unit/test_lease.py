@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -104,25 +105,37 @@ def test_only_one_of_many_gets_it(folder: Path) -> None:
     """A stale lease and eight processes that want it at once."""
     forge(folder, process=ended_process())
     code = (
-        "import sys, time; from pathlib import Path; from pipeline.errors import StoreBusyError\n"
+        "import sys; from pathlib import Path; from pipeline.errors import StoreBusyError\n"
         "from pipeline.stores.lease import Lease\n"
-        "sys.stdin.readline()\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
         "try:\n"
-        "    with Lease(Path(sys.argv[1])) as lease: time.sleep(0.5); lease.require_held(); print('held')\n"
-        "except StoreBusyError: print('busy')\n"
+        "    with Lease(Path(sys.argv[1])) as lease:\n"
+        "        print('held', flush=True); sys.stdin.readline(); lease.require_held()\n"
+        "except StoreBusyError: print('busy', flush=True)\n"
     )
     children = [
         subprocess.Popen([sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(8)
     ]
-    time.sleep(1.0)
+
+    def hear() -> list[str]:
+        return [child.stdout.readline().strip() for child in children if child.stdout is not None]
+
+    def tell() -> None:
+        for child in children:
+            with suppress(BrokenPipeError):
+                assert child.stdin is not None
+                child.stdin.write("\n")
+                child.stdin.flush()
+
+    assert hear() == ["ready"] * 8
+    tell()
+    assert sorted(hear()) == ["busy"] * 7 + ["held"]  # it holds on until all have asked
+    tell()
+    assert [child.wait() for child in children] == [0] * 8
     for child in children:
-        assert child.stdin is not None
-        child.stdin.write("\n")
-        child.stdin.flush()
-    said = [child.communicate()[0].strip() for child in children]
-    assert said.count("held") == 1
-    assert said.count("busy") == 7
+        with suppress(BrokenPipeError):
+            child.communicate()
 
 
 def test_it_says_nothing_about_machine_or_user(folder: Path) -> None:
