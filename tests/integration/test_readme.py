@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from cli import east
 from pipeline.stores import example_meta, write_store
+from pipeline.stores.exchange.export import export_store
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,6 +71,7 @@ def test_python_blocks_run(tmp_path: Path) -> None:
     store = tmp_path / "data/chorales/stores/musicnn/pools.zarr"
     ids = [f"clip{i}" for i in range(20)]
     write_store(store, meta=example_meta(), clip_id=ids, features=np.zeros((20, 3, 4)), n_frames=np.full(20, 3))
+    export_store(str(store), tmp_path / "pools.parquet", "parquet")
     for page, block in blocks:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
