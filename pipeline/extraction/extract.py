@@ -40,6 +40,7 @@ from pipeline.extraction.task import clip_path
 from pipeline.manifest import ClipTable, require_valid
 from pipeline.manifest.index import AudioIndex
 from pipeline.stores import State, StoreWriter, open_store
+from pipeline.stores.leftovers import remove_leftovers
 
 
 def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ignore) -> ExtractReport:
@@ -93,6 +94,8 @@ def _run(
         listener(Note(f"Plan: {text}."))
         return _execute(settings, stores, chosen, planned, reuse=reuse, listener=listener)
     if all(store.meta.complete for store in stores):
+        for store in stores:
+            remove_leftovers(store.path)
         listener(Note("Nothing to do: the stores are complete."))
         return _report(stores, text)
     return _execute(settings, stores, chosen, planned, reuse=reuse, listener=listener)

@@ -94,7 +94,7 @@ class StoreWriter:
                 raise  # else another writer was faster: its lease decides
 
     def _resume(self, wanted: StoreMeta, clip_ids: np.ndarray, update: Update) -> None:
-        remove_drafts(self.work)
+        remove_drafts(self.path)  # the working folder's among them
         shutil.rmtree(aside_path(self.work), ignore_errors=True)  # of a run that was killed while it dropped clips
         for draft in (self.work / FEATURES).glob(".*.tmp"):
             draft.unlink(missing_ok=True)

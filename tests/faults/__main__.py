@@ -73,10 +73,15 @@ def _runs(ground: Ground, chosen: argparse.Namespace, folder: Path) -> int:
             runs.remove(place)
         return result
 
-    with ThreadPoolExecutor(chosen.jobs) as pool:
+    pool = ThreadPoolExecutor(chosen.jobs)
+    try:
         for result in pool.map(one, seeds):
             results.append(result)
             _say(f"{len(results)}/{len(seeds)} {tally.run_line(result)}")
+            if result.failure:
+                _say(result.failure)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C: those that run come to their end, no more are begun
     print("\n".join(["", *tally.runs_text(results, time.monotonic() - began)]))
     return sum(bool(result.failure) for result in results)
 
