@@ -23,7 +23,7 @@ from pipeline.files import publishing
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES
 from pipeline.stores.schema import StoreMeta
 from pipeline.stores.shards import MappedShard, shard_bytes, shard_key, tail_bytes
-from pipeline.stores.sharing.places import find_place, trying
+from pipeline.stores.sharing.places import Place, find_place, trying
 
 CACHE_VARIABLE = "EAST_STORE_CACHE"
 _FEATURES = "features"
@@ -44,9 +44,16 @@ class RemoteShards:
         key = hashlib.sha256("\n".join((self.url, meta.uuid, meta.content_digest)).encode()).hexdigest()[:32]
         base = os.environ.get(CACHE_VARIABLE) or platformdirs.user_cache_path("east") / "stores"
         self.folder = Path(base) / key
-        self._place = find_place(self.url)
+        self._found: tuple[int, Place] = os.getpid(), find_place(self.url)
         self._chunks = meta.shard_clips // meta.chunk_clips
         self._most_bytes = shard_bytes(self._chunks, meta.chunk_clips * meta.clip_bytes)
+
+    @property
+    def _place(self) -> Place:
+        """The store's place; a connection does not survive a fork, so a child has its own."""
+        if self._found[0] != os.getpid():
+            self._found = os.getpid(), find_place(self.url)
+        return self._found[1]
 
     def document(self) -> bytes | None:
         """The array document of ``features``; None where there is none.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,6 +148,23 @@ def test_a_connection_that_is_cut_goes_on(web: Web) -> None:
     web.cuts["c.0.0.0"] = [20, 50]
     with open_store(f"{web.url}/a.zarr") as reader:
         np.testing.assert_array_equal(reader.read(np.array([3])), features[3:4])
+
+
+def test_a_forked_reader_has_a_connection_of_its_own(web: Web) -> None:
+    """In a process of its own: forking one that has threads is what pytest must not do."""
+    features = make(web.folder / "a.zarr")
+    np.save(web.folder / "right.npy", features)
+    code = (
+        "import os, sys, numpy as np; from pipeline.stores import open_store\n"
+        "reader, right = open_store(sys.argv[1]), np.load(sys.argv[2])\n"
+        "assert (reader.read(np.array([0])) == right[:1]).all()\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(0 if (reader.read(np.arange(40)) == right).all() else 1)\n"
+        "sys.exit(os.waitpid(child, 0)[1])\n"
+    )
+    call = [sys.executable, "-c", code, f"{web.url}/a.zarr", str(web.folder / "right.npy")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_nothing_there(web: Web) -> None:
