@@ -11,12 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from extracting import ROOT, run, table_of, write_clips
+from safetensors.torch import load_file
 from servers import S3, Wire, forget_s3_clients, s3_server, wire_to
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from synthetic import make_dataset
 
 import cli
 from pipeline import layout
+from pipeline.distillation.settings import TrainSettings
+from pipeline.distillation.trainer import train
 from pipeline.errors import MissingExtraError, StoreError
 from pipeline.stores import StoreMeta, example_meta, open_store, write_store
 from pipeline.stores.remote import CACHE_VARIABLE
@@ -256,3 +264,18 @@ def test_extraction_takes_features_from_a_bucket(
         StoreError, match=r"(?s)no store there was made with the settings of this run.*fake/frames\.zarr"
     ):
         run(mine, "fake/clip", reuse=(s3,), preflight=False)
+
+
+def test_training_reads_object_storage_in_place(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(layout.HOME_VARIABLE, str(tmp_path / "home"))
+    make_dataset(tmp_path / "home")
+    store = layout.store_path("tiny", "teach", "clip")
+    address = push_store(store, s3)
+    weights = []
+    for name, path in (("here", str(store)), ("there", address)):
+        about = TrainSettings(
+            data="tiny", store=(path,), steps=4, batch=16, labelled=24, device="cpu", validate_every=2, name=name
+        )
+        weights.append(load_file(train(about) / "student.safetensors"))
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
