@@ -11,7 +11,7 @@ from pipeline.commands.console import listening, show
 
 @click.command()
 @click.argument("path")
-@click.option("--repair", is_flag=True, help="Mark damaged clips of a Zarr store as pending, for east extract to redo.")
+@click.option("--repair", is_flag=True, help="Mark damaged clips as pending, for east extract to redo.")
 @click.option(
     "--audio",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import badfiles
+import h5py
 import numpy as np
 import plugins
 import pytest
@@ -23,6 +24,7 @@ from pipeline.stores import example_meta, open_store, write_store
 from pipeline.stores.checking.audio_files import AudioPlaces
 from pipeline.stores.checking.repair import repair_store
 from pipeline.stores.checking.verify import VerifyOptions, verify_store
+from pipeline.stores.target import working_path
 
 N, CHUNK, FLIPS = 37, 4, 40
 IDS = [f"c{row}" for row in range(N)]
@@ -142,8 +144,37 @@ def test_what_cannot_be_repaired_is_said(tmp_path: Path) -> None:
     flip(path / "n_frames/c/0", 5)
     with pytest.raises(StoreError, match=r"n_frames/c/0 is damaged, which only a copy"):
         repair_store(path, JUST)
-    with pytest.raises(StoreError, match=r"one HDF5 file, which is not repaired in place"):
-        repair_store(make(tmp_path / "s.h5"), JUST)
+    path = make(tmp_path / "s.h5")
+    flip(path, 8 * 300)
+    with pytest.raises(StoreError, match=r"s\.h5 is not repaired: .*Damaged features alone can be made again"):
+        repair_store(path, JUST)
+    assert not working_path(path).exists()
+
+
+def test_an_hdf5_file_is_packed_anew_with_its_damaged_clips_alone_computed(extracted: ClipTable) -> None:
+    run(extracted, "fake/frames", format="hdf5")
+    path = layout.store_path("tiny", "fake", "frames", "hdf5")
+    with open_store(path) as reader:
+        digest, right = reader.meta.content_digest, reader.read(np.arange(len(reader)))
+    with h5py.File(path) as file:
+        where = file["features"].id.get_chunk_info_by_coord((0, 0, 0)).byte_offset
+    before = path.read_bytes()
+    flip(path, 8 * where + 3)
+    report = repair_store(path, JUST)
+    damaged = path.read_bytes()
+    assert damaged != before
+    assert 0 < len(report.clips) < N
+    assert "pending; everything else is fine" in report.after
+    events: list[Event] = []
+    run(extracted, "fake/frames", format="hdf5", listener=events.append)
+    assert [event.total for event in events if isinstance(event, TaskStarted) and event.task == "extract"] == [
+        len(report.clips)
+    ]
+    with open_store(path) as reader:
+        assert reader.meta.content_digest == digest
+        assert np.array_equal(reader.read(np.arange(len(reader))), right)
+    assert not verify_store(path, JUST).findings
+    assert not working_path(path).exists()
 
 
 def test_command_with_canaries_and_audio(extracted: ClipTable, tmp_path: Path) -> None:

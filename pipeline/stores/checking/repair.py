@@ -10,14 +10,17 @@ import numpy as np
 from pipeline.errors import StoreError
 from pipeline.events import Listener, ignore
 from pipeline.stores.checking.diagnosis import Diagnosis
+from pipeline.stores.checking.findings import CHECK as FEATURES
 from pipeline.stores.checking.report import VerifyReport
 from pipeline.stores.checking.verify import VerifyOptions, diagnose, find_place
+from pipeline.stores.checking.verify_hdf5 import SEAL
 from pipeline.stores.coordinates import TIME
+from pipeline.stores.copying import copy_to_zarr, forget
 from pipeline.stores.lease import Lease
 from pipeline.stores.opening import open_store
-from pipeline.stores.schema import State
 from pipeline.stores.signing import CARDS, sign
 from pipeline.stores.sums import SUMS
+from pipeline.stores.target import working_path
 from pipeline.stores.zarr_store import publish_root, replace_small_arrays, replace_times, root_document
 
 _SHARDS = "features/c."
@@ -27,20 +30,18 @@ _MADE_AGAIN = (SUMS, *CARDS)
 
 
 def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore) -> VerifyReport:
-    """Check a Zarr store and mark what is damaged as pending; cards and digest list are written anew.
+    """Check a store and mark what is damaged as pending; cards and digest list are written anew.
 
-    The other clips of a shard keep their digests, and extraction copies them.  Nothing is removed.
+    The other clips of a shard keep their digests, and extraction copies them.  Nothing is removed:
+    of an HDF5 file, whole clips go to its working folder, from which extraction packs it anew.
 
     Raises:
         StoreBusyError: a writer holds the store.
-        StoreError: an HDF5 file, or damage to what only a copy of the store can give back.
+        StoreError: damage to what only a copy of the store can give back.
     """
     place = find_place(path)
     if not place.is_dir():
-        raise StoreError(
-            f"{path} is one HDF5 file, which is not repaired in place. Fetch it again from where it came, or write its "
-            "readable clips elsewhere (east store convert, east store subset) and extract the rest."
-        )
+        return _repair_file(place, options, listener)
     with Lease(place):
         report, found = diagnose(place, options, listener, held=True)
         if not report.findings:
@@ -68,6 +69,30 @@ def repair_store(path: Path, options: VerifyOptions, listener: Listener = ignore
     )
 
 
+def _repair_file(path: Path, options: VerifyOptions, listener: Listener) -> VerifyReport:
+    """An HDF5 file whose clips are damaged becomes a working folder in which those are pending."""
+    report, _ = diagnose(path, options, listener)
+    if not report.findings:
+        return report
+    clips = {clip for finding in report.findings if finding.check == FEATURES for clip in finding.clips}
+    beyond = [finding for finding in report.findings if finding.check not in (FEATURES, SEAL)]
+    if beyond or not clips:
+        raise StoreError(
+            f"{path} is not repaired: {(beyond or report.findings)[0].text}. Damaged features alone can be made again: "
+            "fetch the store again from where it came, or remove it and extract it again."
+        )
+    work = working_path(path)
+    with open_store(path) as reader:
+        lost = np.flatnonzero([clip_id in clips for clip_id in reader.clip_id.tolist()])
+        copy_to_zarr(reader, work, lost=lost)
+    after, _ = diagnose(work, VerifyOptions(), listener)
+    said = (
+        f"{len(lost):,} clips are pending now, the others are in {work.name}: east extract makes those again and packs "
+        f"{path.name} anew, which stays as it is until then."
+    )
+    return dataclasses.replace(report, repairs=(said,), after=after.verdict())
+
+
 def _is_known(found: Diagnosis, name: str) -> bool:
     """A shard that the store has, the times of frames, which the root attributes give, a card, or the digest list."""
     if name == TIME or (name.startswith(_TIMES) and name in found.listed):
@@ -81,9 +106,7 @@ def _mark(place: Path, clips: set[str]) -> int:
         meta, arrays = reader.meta, reader.arrays
     rows = np.flatnonzero([clip_id in clips for clip_id in arrays.clip_id.tolist()])
     if len(rows):
-        arrays.state[rows], arrays.n_frames[rows], arrays.failure[rows] = State.PENDING, 0, ""
-        for name in ("clip_digest", "file_digest", "samples_digest"):
-            getattr(arrays, name)[rows] = 0
+        forget(arrays, rows)
         meta = dataclasses.replace(meta, complete=False, content_digest="")
         replace_small_arrays(
             place, arrays, meta
