@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from pipeline.commands.store import store
 from pipeline.commands.train import losses, probe, train
 from pipeline.commands.weights import weights
 from pipeline.errors import EastError
+from pipeline.texts import printable
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Data": (data,),
@@ -65,12 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(status, int) and status:  # a command that says something by it, such as store diff
             sys.exit(status)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(printable(said.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except EastError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(printable(f"error: {error}"), err=True)
         for note in getattr(error, "__notes__", ()):
-            click.echo(f"  {note}", err=True)
+            click.echo(printable(f"  {note}"), err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted. What was finished is kept; the same command goes on from there.", err=True)

@@ -16,15 +16,15 @@ class _Escapes(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         if (code in _UNPRINTABLE and code not in _LAYOUT) or 0xD800 <= code < 0xE000:
-            return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+            return f"\\u{code:04x}"
         raise LookupError(code)
 
 
 def printable(text: str) -> str:
-    """The text with everything that would steer a terminal escaped; line breaks and tabs stay.
+    """The text with everything that would steer a terminal escaped, as JSON does it; line breaks and tabs stay.
 
     >>> printable("red \\x1b[31m\\n")
-    'red \\\\x1b[31m\\n'
+    'red \\\\u001b[31m\\n'
     """
     return text if text.isascii() and text.isprintable() else text.translate(_Escapes())
 

@@ -35,6 +35,7 @@ from pipeline.events import (
     TaskStarted,
     Warned,
 )
+from pipeline.texts import printable
 
 _PLAIN_EVERY_S = 10.0
 
@@ -81,29 +82,31 @@ class Renderer:
                 self._finish(event)
             case Note(text):
                 if not self.quiet:
-                    self.console.print(escape(text), highlight=False, soft_wrap=True)
+                    self.console.print(_safe(text), highlight=False, soft_wrap=True)
             case Warned(text):
-                self.console.print(f"[yellow]warning:[/yellow] {escape(text)}", highlight=False, soft_wrap=True)
+                self.console.print(f"[yellow]warning:[/yellow] {_safe(text)}", highlight=False, soft_wrap=True)
             case ClipFailed(clip_id, kind, reason):
-                self.console.print(f"[red]failed[/red] {escape(clip_id)!s} ({kind}): {escape(reason)}", soft_wrap=True)
+                self.console.print(
+                    f"[red]failed[/red] {_safe(clip_id)} ({_safe(kind)}): {_safe(reason)}", soft_wrap=True
+                )
             case ClipShort(clip_id, reason):
-                self.console.print(f"[yellow]short[/yellow] {escape(clip_id)!s}: {escape(reason)}", soft_wrap=True)
+                self.console.print(f"[yellow]short[/yellow] {_safe(clip_id)}: {_safe(reason)}", soft_wrap=True)
             case EpochDone():
                 self._epoch(event)
             case ShardDone():
                 if self.verbose:
                     self.console.print(
-                        f"{event.store}: shard {event.shard}, {event.n_done} done, {event.n_failed} failed"
+                        f"{_safe(event.store)}: shard {event.shard}, {event.n_done} done, {event.n_failed} failed"
                     )
 
     def _start(self, event: TaskStarted) -> None:
-        self._ids[event.task] = self.progress.add_task(event.task, total=event.total, unit=event.unit, detail="")
+        self._ids[event.task] = self.progress.add_task(_safe(event.task), total=event.total, unit=event.unit, detail="")
         self._printed_at[event.task] = self.progress.get_time()
 
     def _advance(self, event: TaskAdvanced) -> None:
         if event.task not in self._ids:
             return
-        self.progress.update(self._ids[event.task], advance=event.amount, detail=escape(event.detail))
+        self.progress.update(self._ids[event.task], advance=event.amount, detail=_safe(event.detail))
         now = self.progress.get_time()
         if not self.live and not self.quiet and now - self._printed_at[event.task] >= _PLAIN_EVERY_S:
             self._printed_at[event.task] = now
@@ -120,7 +123,7 @@ class Renderer:
     def _epoch(self, event: EpochDone) -> None:
         if self.verbose:
             values = ", ".join(f"{key} {value:.4g}" for key, value in event.values.items())
-            self.console.print(f"{event.run} step {event.step}: {values}", highlight=False)
+            self.console.print(f"{_safe(event.run)} step {event.step}: {_safe(values)}", highlight=False)
 
     def _print_plain(self, task: str) -> None:
         self._print_plain_id(task, self._ids[task])
@@ -130,10 +133,10 @@ class Renderer:
         elapsed = task.elapsed or 0.0
         rate = task.completed / elapsed if elapsed else 0.0
         total = f"/{task.total:,.0f}" if task.total else ""
-        left = f", {(task.total - task.completed) / rate:,.0f} s left" if task.total and rate else ""
-        unit = task.fields.get("unit", "")
+        left = f", {max(0.0, task.total - task.completed) / rate:,.0f} s left" if task.total and rate else ""
+        unit, detail = task.fields.get("unit", ""), task.fields["detail"]
         self.console.print(
-            f"{name}: {task.completed:,.0f}{total} {unit}, {rate:,.1f} {unit}/s{left} {task.fields['detail']}".rstrip(),
+            f"{_safe(name)}: {task.completed:,.0f}{total} {unit}, {rate:,.1f} {unit}/s{left} {detail}".rstrip(),
             highlight=False,
             soft_wrap=True,
         )
@@ -149,19 +152,26 @@ def listening() -> Iterator[Listener]:
         yield renderer
 
 
+def _safe(text: str) -> str:
+    """A text from anywhere as it may stand between rich's marks: nothing in it steers rich, or the terminal."""
+    return escape(printable(text))
+
+
 def show(text: str) -> None:
     """Print a result line to standard output."""
-    click.echo(text)
+    click.echo(printable(text))
 
 
 def show_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()
 ) -> None:
     """Print a result table to standard output; columns in ``numeric`` are right-aligned."""
-    table = Table(title=title or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False)
+    table = Table(
+        title=_safe(title) or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False
+    )
     for index, name in enumerate(columns):
-        table.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
+        table.add_column(_safe(name), justify="right" if index in numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(_safe(cell) for cell in row))
     width = None if sys.stdout.isatty() else 160
     Console(width=width).print(table)

@@ -283,11 +283,9 @@ def _require_utf8(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path, most: int) -> bytes:
-    with path.open("rb") as handle:
-        content = handle.read(most + 1)
-    if len(content) > most:
+    if path.stat().st_size > most:
         raise ManifestError(f"{path} holds more than the {most:,} bytes that are read of it. Use Parquet, or parts.")
-    return content
+    return path.read_bytes()
 
 
 def _is_number(cell: str) -> bool:

@@ -39,7 +39,7 @@ from pipeline.stores.schema import DAMAGE
 from pipeline.texts import shown
 
 #: Processor seconds: for any file, and for each of its gigabytes; wall-clock seconds for one of these.
-CPU_S, CPU_S_PER_GB, WALL_S = 5, 20, 10
+CPU_S, CPU_S_PER_GB, WALL_S = 3, 60, 10
 #: Memory of a look beside what four times the file's bytes take.
 MEMORY_BYTES = 1 << 32
 _MOST_REMEMBERED = 1000
