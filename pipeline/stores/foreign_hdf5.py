@@ -10,6 +10,7 @@ import h5py
 from pipeline.errors import StoreError
 from pipeline.stores.foreign_facts import MAX_ARRAYS, ForeignArray, Found, make_array
 from pipeline.stores.guard import open_regular
+from pipeline.stores.hdf5_probe import require_safe
 from pipeline.stores.schema import DAMAGE
 from pipeline.texts import shown
 
@@ -29,8 +30,9 @@ def look_hdf5(path: Path) -> Found:
     """Datasets that lie in the file itself; links elsewhere are not followed.
 
     Raises:
-        StoreError: HDF5 cannot open it.
+        StoreError: HDF5 cannot open it, or does not survive it.
     """
+    require_safe(path)
     found = Found("HDF5", disk_bytes=path.stat().st_size)
     try:
         with h5py.File(path, "r", locking=False) as file:

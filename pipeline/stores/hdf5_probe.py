@@ -35,7 +35,7 @@ from pipeline.errors import StoreError
 from pipeline.stores import guard
 from pipeline.stores.hdf5_guard import read_texts, require_inflatable, require_numbers
 from pipeline.stores.remote import CACHE_VARIABLE
-from pipeline.stores.schema import DAMAGE
+from pipeline.stores.schema import CLIP_ARRAYS, DAMAGE
 from pipeline.texts import shown
 
 #: Processor seconds: for any file, and for each of its gigabytes; wall-clock seconds for one of these.
@@ -65,10 +65,16 @@ def require_safe(path: Path, *, cpu_s: int | None = None) -> None:
     if not path.is_file():
         raise StoreError(f"{path} cannot be opened as HDF5: it is no plain file.")
     key = _identity(about)
+    if key in _UNSAFE:
+        raise StoreError(_UNSAFE[key])
     if key in _KNOWN or _is_remembered(key):
         return
     limit_s = cpu_s if cpu_s is not None else CPU_S + int(CPU_S_PER_GB * about.st_size / 1e9)
-    _judge(_ask(path, limit_s, MEMORY_BYTES + 4 * about.st_size), path, limit_s)
+    try:
+        _judge(_ask(path, limit_s, MEMORY_BYTES + 4 * about.st_size), path, limit_s)
+    except StoreError as error:
+        _UNSAFE[key] = str(error)
+        raise
     _KNOWN.add(key)
     _remember(key)
 
@@ -89,6 +95,7 @@ def _judge(status: int, path: Path, limit_s: int) -> None:
 # --- what is known -------------------------------------------------------------------------------
 
 _KNOWN: set[str] = set()
+_UNSAFE: dict[str, str] = {}
 
 
 def _identity(about: os.stat_result) -> str:
@@ -252,14 +259,14 @@ def _touch_array(file: h5py.File, name: str) -> None:
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         return
     where = str(file.filename)
-    if h5py.check_string_dtype(dataset.dtype) is not None:
+    if name in CLIP_ARRAYS and h5py.check_string_dtype(dataset.dtype) is not None:
         read_texts(dataset, where, name)
         return
-    require_numbers(dataset, where, name)
-    if name == "features":
+    if name not in CLIP_ARRAYS and not name.startswith("canary/"):
         if dataset.chunks:
             dataset.id.chunk_iter(lambda place: None)
         return
+    require_numbers(dataset, where, name)
     guard.require_chunk(where, name, int(dataset.nbytes))
     require_inflatable(dataset, where, name, 0, len(dataset) if dataset.ndim else 0)
     dataset[...]

@@ -106,10 +106,10 @@ def cycle(file: h5py.File) -> None:
 
 
 def many_attributes(file: h5py.File) -> None:
-    """More attributes than anyone needs, and the one that says what it is gone."""
+    """More attributes than anyone needs, and one that is needed gone."""
     for number in range(500):
         file.attrs[f"a{number}"] = number
-    del file.attrs["format"]
+    del file.attrs["mode"]
 
 
 def heap_circle(path: Path) -> None:
@@ -202,7 +202,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "attribute-climbs": (attribute("output", "../../etc"), "output is .*not a plain name"),
     "attribute-negative": (attribute("clip_s", -3.0), "clip_s is -3.0, below zero"),
     "attribute-newer": (attribute("format_version", 2), "upgrade east-music"),
-    "attributes-many": (inside(many_attributes), "is not a feature store"),
+    "attributes-many": (inside(many_attributes), "lacks the root attributes mode"),
     "cycle": (inside(cycle), "no usable array 'again'"),
     "canary-huge": (
         inside(lambda f: f.create_dataset("canary/x", (1 << 30,), "f4", chunks=(1 << 20,))),

@@ -20,6 +20,7 @@ from pipeline.stores.exchange.numpy_files import N_FRAMES
 from pipeline.stores.exchange.sources import FEATURE_NAMES, ID_NAMES, Cast, choose
 from pipeline.stores.guard import TextBudget, open_regular
 from pipeline.stores.hdf5_guard import require_inflatable, require_numbers
+from pipeline.stores.hdf5_probe import require_safe
 from pipeline.stores.schema import DAMAGE, MAX_CLIPS, MAX_STRING
 
 _TEXTS_AT_ONCE = 4096
@@ -36,6 +37,7 @@ class Hdf5Source(DenseSource):
         super().__init__(path, cast, stack)
         open_regular(path, follow=True).close()
         try:
+            require_safe(Path(path))
             self._file = stack.enter_context(h5py.File(path, "r", locking=False))
             there = sorted(self._file)
         except DAMAGE as error:
