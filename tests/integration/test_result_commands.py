@@ -77,7 +77,7 @@ def test_predict_prints_tags_names_bad_files_and_exits_with_1(run, capsys, tmp_p
     assert len(out.splitlines()) == 4
     assert out.splitlines()[3].startswith("licence of tiny-s1: MIT.")
     assert "1 of 2 files gave no tags" in err
-    assert (tmp_path / "t.csv").read_text().startswith("file,duration_s,clips,low,middle,high,problem\n")
+    assert (tmp_path / "t.csv").read_text().startswith("file,duration_s,clips,low,middle,high,problem,licence\n")
 
 
 def test_predict_prints_json(run, tmp_path):
