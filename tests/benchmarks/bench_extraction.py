@@ -77,7 +77,7 @@ def run(size: int = 16) -> dict[str, float]:
     full = size >= 16
     rounds = ROUNDS if full else 1
     panns, musicnn = ("random-panns-64", "musicnn") if full else ("random-panns-2", "narrow-musicnn")
-    with tempfile.TemporaryDirectory() as folder, _environment(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder, environment(Path(folder), "bench_extraction"):
         heavy = _measure(_write_table(Path(folder), size, "few"), panns, rounds)
         light = _measure(_write_table(Path(folder), size * (8 if full else 1), "many"), musicnn, rounds)
     both = 1 / (1 / light["network"] + 1 / light["decoding"])
@@ -91,9 +91,10 @@ def run(size: int = 16) -> dict[str, float]:
 
 
 @contextmanager
-def _environment(home: Path) -> Iterator[None]:
+def environment(home: Path, plugins: str) -> Iterator[None]:
+    """Stores below a folder of their own, extractors from a plug-in."""
     before = dict(os.environ)
-    os.environ.update({"EAST_PLUGINS": "bench_extraction", "EAST_HOME": str(home / "home")})
+    os.environ.update({"EAST_PLUGINS": plugins, "EAST_HOME": str(home / "home")})
     try:
         yield
     finally:

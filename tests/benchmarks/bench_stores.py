@@ -10,17 +10,16 @@ that takes 40 ms a clip, one process, clips of one second; then 1 % new files an
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import numpy as np
+from bench_extraction import environment
 from extracting import run as run_extraction
 from extracting import table_of, write_clips
 
@@ -99,7 +98,7 @@ def _verifying(folder: Path, size: int) -> dict[str, float]:
 
 def _updating(folder: Path, size: int) -> dict[str, float]:
     new = max(1, size // 100)
-    with _environment(folder):
+    with environment(folder, "plugins"):
         paths = write_clips(folder / "music", size + new, suffix="wav")
         old, grown = table_of(paths[:size], folder / "music"), table_of(paths, folder / "music")
         whole = _timed(lambda: run_extraction(old, TEACHER))
@@ -112,17 +111,6 @@ def _updating(folder: Path, size: int) -> dict[str, float]:
         "1 % update s": update,
         "nothing to do s": nothing,
     }
-
-
-@contextmanager
-def _environment(home: Path) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update({"EAST_PLUGINS": "plugins", "EAST_HOME": str(home / "home")})
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _race(works: dict[str, Callable[[], None]]) -> dict[str, float]:
