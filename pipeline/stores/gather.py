@@ -7,8 +7,10 @@ the part of the address space where chunks lie.  Only addresses of loaded chunks
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -58,7 +60,7 @@ class Chunks:
         self._owners: dict[int, object] = {}
         self._chunk_clips, self._row_shape, self._dtype, self._load = chunk_clips, row_shape, dtype, load
         self._row_bytes = int(np.prod(row_shape)) * dtype.itemsize
-        self._lock = threading.Lock()
+        self._lock, self._process = threading.Lock(), os.getpid()
         self._memory: _Memory | None = None
 
     def gather(self, rows: np.ndarray) -> np.ndarray:
@@ -70,7 +72,7 @@ class Chunks:
         if not len(rows):
             return np.zeros((0, *self._row_shape), self._dtype)
         number = rows // self._chunk_clips
-        with self._lock:
+        with self._held():
             starts = self._addresses[number]
             if starts.min() == _NOT_LOADED:
                 self._touch(np.unique(number[starts == _NOT_LOADED]), number)
@@ -86,11 +88,25 @@ class Chunks:
         self._addresses[first:stop] = _NOT_LOADED
         self._owners = {key: item for key, item in self._owners.items() if item is not owner}
 
-    def clear(self) -> None:
-        """Let go of all; what is read again is loaded again."""
+    @contextmanager
+    def letting_go(self) -> Iterator[None]:
+        """Let go of all, and of what the body lets go of, before the next read; that loads anew."""
+        with self._held():
+            self._forget()
+            yield
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The lock; a child that was forked while a thread of its parent held it gets a new one."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+            self._forget()
         with self._lock:
-            self._addresses[:] = _NOT_LOADED
-            self._owners = {}
+            yield
+
+    def _forget(self) -> None:
+        self._addresses[:] = _NOT_LOADED
+        self._owners = {}
 
     def _touch(self, numbers: np.ndarray, needed: np.ndarray) -> None:
         chunk_bytes = self._chunk_clips * self._row_bytes

@@ -27,6 +27,7 @@ from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, load_json
 from pipeline.stores.hdf5_file import calm_file
 from pipeline.stores.hdf5_guard import read_texts, require_inflatable, require_numbers
+from pipeline.stores.identity import Identity, require_same
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.schema import ATTRIBUTES, CLIP_ARRAYS, DAMAGE, StoreMeta, parse_meta
 from pipeline.stores.seal import SEALED, append_seal
@@ -139,6 +140,7 @@ class Hdf5Reader(StoreReader):
     def __init__(self, path: str) -> None:
         self.path = path
         self._file: h5py.File | None = None
+        self._identity: Identity | None = None
         self._process = 0
         file = self._open()
         self.meta = parse_meta(_attributes(file, path), path)
@@ -167,7 +169,7 @@ class Hdf5Reader(StoreReader):
                 raise StoreError(
                     f"{self.path} cannot be opened as HDF5 ({error}): not HDF5, or cut short. Extract it again."
                 ) from error
-            self._process = os.getpid()
+            self._process, self._identity = os.getpid(), require_same(self.path, self._identity)
         return self._file
 
     @property
@@ -195,22 +197,21 @@ class Hdf5Reader(StoreReader):
         except DAMAGE as error:
             raise StoreError(f"{self.path}: rows {first} to {stop - 1} are damaged: {error}") from error
 
-    def _load(self, numbers: list[int], needed: np.ndarray) -> Iterator[Loaded]:
-        del needed  # the file is mapped as a whole
+    def _load(self, numbers: list[int], _: np.ndarray) -> Iterator[Loaded]:
         for number in numbers:
-            content = self._load_one(number)
-            yield Loaded(number, address_of(content), self._map if content.base is not None else content)
+            content, owner = self._load_one(number, self._map)
+            yield Loaded(number, address_of(content), owner)
 
-    def _load_one(self, number: int) -> np.ndarray:
-        """One chunk where it lies in the file, after HDF5 itself has read it and verified its checksum."""
+    def _load_one(self, number: int, mapped: mmap.mmap | None) -> tuple[np.ndarray, object]:
+        """One chunk where it lies in the file, once HDF5 itself has verified its checksum; and its owner."""
         first = number * self._chunk
         content = self._read_rows(first, min(first + self._chunk, len(self)))
         where = self._open()["features"].id.get_chunk_info_by_coord((first, 0, 0))
         n = self._chunk * self.meta.clip_bytes
-        if self._map is None or where.byte_offset is None or where.filter_mask or where.size != n + _CHECKSUM_BYTES:
-            return content
-        view = np.frombuffer(self._map, np.uint8, content.nbytes, where.byte_offset)
-        return view if view.tobytes() == content.tobytes() else content
+        if mapped is None or where.byte_offset is None or where.filter_mask or where.size != n + _CHECKSUM_BYTES:
+            return content, content
+        view = np.frombuffer(mapped, np.uint8, content.nbytes, where.byte_offset)
+        return (view, mapped) if view.tobytes() == content.tobytes() else (content, content)
 
     def _runs(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Places of rows that lie in neighbouring chunks and are read at once, in bounded memory."""
@@ -231,11 +232,11 @@ class Hdf5Reader(StoreReader):
 
     def close(self) -> None:
         """Close the file; a later read opens it again, without the map."""
-        self._chunks.clear()
-        self._map = None
-        if self._file is not None and self._process == os.getpid():
-            self._file.close()
-        self._file = None
+        with self._chunks.letting_go():
+            self._map = None
+            if self._file is not None and self._process == os.getpid():
+                self._file.close()
+            self._file = None
 
 
 def _is_plain(features: h5py.Dataset, chunk_clips: int) -> bool:

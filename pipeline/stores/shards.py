@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from pathlib import Path
 
 import google_crc32c
@@ -76,6 +77,9 @@ class MappedShard:
 
     Args:
         verified: one flag per chunk, shared by the maps of a shard that come and go.
+
+    Attributes:
+        identity: device and inode of the mapped file.
     """
 
     def __init__(
@@ -131,20 +135,21 @@ class MappedShard:
         first, stop = self.span(number)
         if first == stop or self._verified[number]:
             return True
-        self._verified[number] = _matches(self._bytes[first:stop])
+        self._verified[number] = is_sound(self._bytes[first:stop])
         return bool(self._verified[number])
 
     def _open(self) -> np.ndarray:
         """The file's bytes, mapped, read-only."""
         with open_regular(self.path) as handle:
-            size = handle.seek(0, 2)
+            about = os.fstat(handle.fileno())
+            self.identity, size = (about.st_dev, about.st_ino), about.st_size
             if size < tail_bytes(self._chunks):
                 raise StoreError(f"{self.path.name} has {size} bytes, too few for a shard: damaged or cut short.")
             return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
     def _read_index(self) -> np.ndarray:
         tail = self._bytes[-tail_bytes(self._chunks) :]
-        if not _matches(tail):
+        if not is_sound(tail):
             raise StoreError(f"{self.path.name}: the checksum of the shard's index is wrong: the file is damaged.")
         index = np.frombuffer(tail[:-_CRC_BYTES].tobytes(), "<u8").reshape(self._chunks, 2)
         self._check_index(index, len(self._bytes) - len(tail))
@@ -185,7 +190,7 @@ def _content(rows: np.ndarray, chunk_clips: int) -> np.ndarray:
     return content
 
 
-def _matches(content: np.ndarray) -> bool:
+def is_sound(content: np.ndarray) -> bool:
     """Whether bytes are followed by their checksum."""
     return _crc(content[:-_CRC_BYTES]) == content[-_CRC_BYTES:].tobytes()
 

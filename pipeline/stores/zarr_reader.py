@@ -15,6 +15,7 @@ import zarr
 from pipeline.errors import StoreError
 from pipeline.stores.gather import Chunks, Loaded, address_of
 from pipeline.stores.guard import MAX_DOCUMENT_BYTES, MOST_COMPRESSED, TextBudget, check_tree, read_file, require_backed
+from pipeline.stores.identity import identity_of, require_same
 from pipeline.stores.journal import read_journal
 from pipeline.stores.reader import ClipArrays, StoreReader, check_rows, require_plausible, require_small
 from pipeline.stores.remote import RemoteShards
@@ -102,12 +103,13 @@ class ZarrReader(StoreReader):
     def __init__(self, path: str) -> None:
         self.path = path
         stored = check_tree(Path(path)) if "://" not in path else None
+        self._identity = None if stored is None else identity_of(path)
         group, self.meta = open_group(path)
         self.arrays = read_small_arrays(group, path, self.meta, stored)
         self._features = bounded(find_array(group, FEATURES, path))
         self._check_features()
         self._group = group
-        self._remote = RemoteShards(path, self.meta) if "://" in path and self.meta.complete else None
+        self._remote = RemoteShards(path, self.meta, self.arrays) if "://" in path and self.meta.complete else None
         document = self._document()
         self._mapped = document is not None and is_plain(document, self.meta)
         if stored is not None:
@@ -175,7 +177,7 @@ class ZarrReader(StoreReader):
         }
         places = self._find(wanted)
         for shard, inside in wanted.items():
-            mapped = self._maps.get(shard) or self._map(shard, places[shard], needed // per_shard)
+            mapped = self._map(shard, places[shard], needed // per_shard)
             for chunk in inside:
                 address = None if mapped is None else mapped.address(chunk)
                 owner = self._nothing() if mapped is None or address is None else mapped
@@ -213,19 +215,27 @@ class ZarrReader(StoreReader):
         """Map a shard; old maps that are not needed now are let go, since each holds a file descriptor."""
         if path is None:
             return None
+        known = self._maps.get(shard)
+        if known is not None and (self._remote is None or known.identity == identity_of(path)):
+            return known
         chunks = self.meta.shard_clips // self.meta.chunk_clips
+        if known is not None:  # another process has fetched the shard again; what was read of it stays mapped
+            del self._maps[shard], self._verified[shard]
         if len(self._maps) >= self._most_maps:
             kept = set(needed.tolist())
             for old in [number for number in self._maps if number not in kept][:1]:
                 self._chunks.evict(old * chunks, (old + 1) * chunks, self._maps.pop(old))
-        self._maps[shard] = MappedShard(
+        mapped = MappedShard(
             path,
             chunk_shape=(self.meta.chunk_clips, self.meta.frames, self.meta.channels),
             shard_clips=self.meta.shard_clips,
             dtype=self.dtype,
             verified=self._verified.setdefault(shard, np.zeros(chunks, bool)),
         )
-        return self._maps[shard]
+        if self._remote is None:
+            require_same(self.path, self._identity)
+        self._maps[shard] = mapped
+        return mapped
 
     def canaries(self) -> dict[str, np.ndarray]:
         """See :meth:`StoreReader.canaries`."""
@@ -239,8 +249,8 @@ class ZarrReader(StoreReader):
 
     def close(self) -> None:
         """Drop the maps."""
-        self._chunks.clear()
-        self._maps.clear()
+        with self._chunks.letting_go():
+            self._maps.clear()
 
 
 def is_plain(document: bytes, meta: StoreMeta) -> bool:

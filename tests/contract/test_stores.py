@@ -431,6 +431,43 @@ def test_threads_read_while_others_let_shards_go(tmp_path: Path, few_files: int)
 
 
 @pytest.mark.parametrize("format", ["zarr", "h5"])
+def test_a_store_that_was_exchanged_is_not_read_on(tmp_path: Path, format: str) -> None:
+    """As ``--removed drop`` exchanges it: the rows of the new one are other clips."""
+    path, other = tmp_path / f"s.{format}", tmp_path / f"other.{format}"
+    features = _one_clip_shards(path, 6)
+    _one_clip_shards(other, 5)
+    with open_store(path) as reader:
+        reader.read(np.array([0]))
+        path.rename(tmp_path / f"old.{format}")
+        other.rename(path)
+        if format == "h5":
+            assert np.array_equal(reader.read(np.array([4])), features[4:5])  # the file that was opened is still there
+            reader.close()
+        with pytest.raises(StoreError, match="was replaced by another store since it was opened"):
+            reader.read(np.array([3]))
+
+
+def test_a_child_of_a_process_in_the_middle_of_a_read(tmp_path: Path) -> None:
+    _one_clip_shards(tmp_path / "s.zarr", 6)
+    code = (
+        "import os, signal, sys, threading, numpy as np; from pipeline.stores import open_store\n"
+        "reader = open_store(sys.argv[1])\n"
+        "load, inside, go = reader._chunks._load, threading.Event(), threading.Event()\n"
+        "def slow(*about): inside.set(); go.wait(); yield from load(*about)\n"
+        "reader._chunks._load = slow\n"
+        "threading.Thread(target=reader.read, args=[np.array([1])]).start(); inside.wait()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    signal.alarm(20); reader._chunks._load = load\n"
+        "    os._exit(0 if reader.read(np.array([3]))[0, 0, 0] == 3 else 1)\n"
+        "status = os.waitpid(child, 0)[1]; go.set(); sys.exit(status != 0)\n"
+    )
+    call = [sys.executable, "-c", code, tmp_path / "s.zarr"]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("format", ["zarr", "h5"])
 @pytest.mark.parametrize("clip_values", [1, 7, 40_000])
 def test_any_width_of_clips_and_any_order(tmp_path: Path, format: str, clip_values: int) -> None:
     n, rng = 21, np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,8 +30,8 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         yield server
 
 
-def make(path: Path) -> np.ndarray:
-    features = np.random.default_rng(0).standard_normal((N, FRAMES, CHANNELS)).astype(np.float32)
+def make(path: Path, seed: int = 0) -> np.ndarray:
+    features = np.random.default_rng(seed).standard_normal((N, FRAMES, CHANNELS)).astype(np.float32)
     meta = example_meta(frames=FRAMES, channels=CHANNELS, dtype="float32", chunk_clips=CHUNK, shard_clips=SHARD)
     ids = [f"c{i}" for i in range(N)]
     write_store(path, meta=meta, clip_id=ids, features=features, n_frames=np.full(N, FRAMES))
@@ -116,11 +117,54 @@ def test_damage_on_the_way_is_noticed_and_not_kept(web: Web, rows: np.ndarray) -
         np.testing.assert_array_equal(reader.read(rows), features[rows])
 
 
-def test_a_damaged_index_is_noticed(web: Web) -> None:
-    make(web.folder / "a.zarr")
-    spoil(web.folder / "a.zarr/features/c.0.0.0", SHARD_BYTES - 7)
-    with open_store(f"{web.url}/a.zarr") as reader, pytest.raises(StoreError, match=r"checksum of the shard's index"):
-        reader.read(np.array([0]))
+@pytest.mark.parametrize("rows", [np.array([0]), np.arange(16)])
+def test_a_damaged_index_is_noticed_and_not_kept(web: Web, rows: np.ndarray) -> None:
+    features = make(web.folder / "a.zarr")
+    shard = web.folder / "a.zarr/features/c.0.0.0"
+    spoil(shard, SHARD_BYTES - 7)
+    with open_store(f"{web.url}/a.zarr") as reader:
+        with pytest.raises(StoreError, match=r"checksum of the shard's index"):
+            reader.read(rows)
+        spoil(shard, SHARD_BYTES - 7)
+        np.testing.assert_array_equal(reader.read(rows), features[rows])
+
+
+def test_what_is_there_is_not_overwritten_by_what_comes_with_its_neighbours(web: Web) -> None:
+    features = make(web.folder / "a.zarr")
+    with open_store(f"{web.url}/a.zarr") as reader:
+        np.testing.assert_array_equal(reader.read(np.array([2])), features[2:3])
+        spoil(web.folder / "a.zarr/features/c.0.0.0", CHUNK_BYTES + 3)
+        rows = np.array([0, 4, 2])
+        np.testing.assert_array_equal(reader.read(rows), features[rows])
+
+
+def test_a_store_that_is_replaced_while_it_is_read(web: Web) -> None:
+    """Its rows are other clips: an error, and nothing of it stays in the cache."""
+    features = make(web.folder / "a.zarr")
+    make(web.folder / "b.zarr", seed=1)
+    with open_store(f"{web.url}/a.zarr") as reader:
+        np.testing.assert_array_equal(reader.read(np.array([0])), features[:1])
+        (web.folder / "a.zarr").rename(web.folder / "old.zarr")
+        (web.folder / "b.zarr").rename(web.folder / "a.zarr")
+        for rows in (np.array([20]), np.arange(16, 32), np.array([2])):
+            with pytest.raises(StoreError, match=r"was replaced at its address since it was opened, or is damaged"):
+                reader.read(rows)
+    (web.folder / "a.zarr").rename(web.folder / "b.zarr")
+    (web.folder / "old.zarr").rename(web.folder / "a.zarr")
+    with open_store(f"{web.url}/a.zarr") as reader:
+        np.testing.assert_array_equal(reader.read(np.arange(N)), features)
+
+
+def test_two_readers_fill_one_cache(web: Web) -> None:
+    features = make(web.folder / "a.zarr")
+    with open_store(f"{web.url}/a.zarr") as first, open_store(f"{web.url}/a.zarr") as second:
+        np.testing.assert_array_equal(first.read(np.array([0])), features[:1])
+        for path in Path(os.environ[CACHE_VARIABLE]).rglob("c.0.0.0"):
+            path.unlink()
+        np.testing.assert_array_equal(second.read(np.array([4])), features[4:5])
+        rows = np.array([0, 6, 5, 13])
+        np.testing.assert_array_equal(first.read(rows), features[rows])
+        np.testing.assert_array_equal(second.read(rows), features[rows])
 
 
 @pytest.mark.parametrize("rows", [np.array([0]), np.arange(16)])
