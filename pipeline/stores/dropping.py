@@ -55,11 +55,11 @@ def drop_clips(path: Path, smaller: Smaller, listener: Listener = ignore) -> Non
             return
         aside = aside_path(work)
         with Lease(work):
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_aside(work)
             with open_store(work) as reader:
                 _write(reader, aside, smaller, listener)
             change_places(aside, work)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_aside(work)
 
 
 def settle(work: Path) -> None:
@@ -68,6 +68,16 @@ def settle(work: Path) -> None:
     if aside.exists() and not work.exists():
         aside.rename(work)
         sync(work.parent)
+
+
+def remove_aside(work: Path) -> None:
+    """Remove what lies aside; under the name of a draft first, so that :func:`settle` never takes half of it."""
+    gone = _draft_of(work)
+    try:
+        aside_path(work).rename(gone)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def exchange(one: Path, other: Path) -> bool:
@@ -85,11 +95,16 @@ def exchange(one: Path, other: Path) -> bool:
 def change_places(new: Path, old: Path, at_once: Callable[[Path, Path], bool] = exchange) -> None:
     """The folder ``new`` to the place of ``old``; afterwards the old one is at ``new``, or gone."""
     if not at_once(new, old):
-        gone = old.with_name(f".{old.name}.{uuid.uuid4().hex[:12]}.tmp")
+        gone = _draft_of(old)
         old.rename(gone)
         settle(old)
         shutil.rmtree(gone, ignore_errors=True)
     sync(old.parent)
+
+
+def _draft_of(path: Path) -> Path:
+    """A name beside a store that the next run removes."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
 def _write(reader: StoreReader, path: Path, smaller: Smaller, listener: Listener) -> None:

@@ -24,7 +24,7 @@ from pipeline.stores.codecs import PLAIN, Codec
 from pipeline.stores.copying import unpack
 from pipeline.stores.digests import digest_content
 from pipeline.stores.disk import remove_drafts, writing
-from pipeline.stores.dropping import settle
+from pipeline.stores.dropping import remove_aside, settle
 from pipeline.stores.hdf5_store import write_hdf5
 from pipeline.stores.journal import JOURNAL, Journal, ShardRecord, read_journal
 from pipeline.stores.lease import Lease
@@ -34,7 +34,7 @@ from pipeline.stores.reader import ClipArrays, all_differ
 from pipeline.stores.schema import CLIP_ARRAYS, StoreMeta, require_same, with_fingerprint
 from pipeline.stores.shards import shard_key
 from pipeline.stores.signing import sign
-from pipeline.stores.target import ShardTarget, are_storable, aside_path, storable_text, target_of, working_path
+from pipeline.stores.target import ShardTarget, are_storable, storable_text, target_of, working_path
 from pipeline.stores.zarr_store import FEATURES, create_zarr, publish_root, replace_small_arrays, root_document
 
 
@@ -95,7 +95,7 @@ class StoreWriter:
 
     def _resume(self, wanted: StoreMeta, clip_ids: np.ndarray, update: Update) -> None:
         remove_drafts(self.path)  # the working folder's among them
-        shutil.rmtree(aside_path(self.work), ignore_errors=True)  # of a run that was killed while it dropped clips
+        remove_aside(self.work)  # of a run that was killed while it dropped clips
         for draft in (self.work / FEATURES).glob(".*.tmp"):
             draft.unlink(missing_ok=True)
         with open_store(self.work) as reader:

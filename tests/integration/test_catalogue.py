@@ -20,7 +20,7 @@ from pipeline.events import Event, Note
 from pipeline.extraction.reuse import choose_paths
 from pipeline.stores import StoreMeta, example_meta, open_store, write_store
 from pipeline.stores.remote import CACHE_VARIABLE
-from pipeline.stores.sharing import places
+from pipeline.stores.sharing import catalogue, places
 from pipeline.stores.sharing.catalogue import Entry, add_entry, read_catalogue
 from pipeline.stores.sharing.ls import list_place
 from pipeline.stores.sharing.places import find_place
@@ -109,6 +109,25 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda one: add_entry(find_place(str(tmp_path / "shared")), one), entries))
     assert sorted(read_catalogue(place) or (), key=lambda one: one.path) == sorted(entries, key=lambda one: one.path)
+
+
+def test_a_full_catalogue_is_refused_and_stays_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, file = find_place(str(tmp_path)), tmp_path / "catalogue.json"
+    long = dict.fromkeys(("uuid", "extractor", "output", "mode", "dataset", "licence"), "x" * 1000)
+    rows = [vars(entry(f"{number:05d}.zarr", **long)) for number in range(2660)]
+    file.write_text(json.dumps({"format": "east-catalogue", "version": 1, "stores": rows}))
+    assert len(read_catalogue(place) or ()) == len(rows)
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match=r"catalogue\.json is full: .* bytes, and at most 16,777,216 can be read"):
+        add_entry(place, entry("more.zarr", **long))
+    assert file.read_bytes() == before
+    monkeypatch.setattr(catalogue, "MAX_STORES", 2)
+    file.unlink()
+    for name in ("one.zarr", "two.zarr", "two.zarr"):
+        add_entry(place, entry(name))
+    with pytest.raises(StoreError, match=r"is full: with this store it would have 3 stores, and at most 2 can be read"):
+        add_entry(place, entry("three.zarr"))
+    assert [one.path for one in read_catalogue(place) or ()] == ["one.zarr", "two.zarr"]
 
 
 def test_a_store_that_is_named_itself_enters_a_catalogue_above(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from pipeline.stores.sharing.pull import pull_store
 from pipeline.stores.sharing.push import push_store
 
 N = 40
+#: How names of drafts begin and end: whole, and growing.
+DRAFTS = ((".", ""), ("..", ".part"))
 
 
 def make(path: Path, seed: int = 0) -> StoreMeta:
@@ -78,6 +80,19 @@ def test_many_cuts_are_survived_as_long_as_something_comes(tmp_path: Path, web: 
     web.cuts["c.1.0.0"] = [200, 100]
     pull_store(f"{web.url}/s.zarr", tmp_path / "again.zarr")
     assert not verify_store(tmp_path / "again.zarr", VerifyOptions()).findings
+
+
+def test_a_draft_that_is_whole_already_is_fetched_anew_where_sizes_are_not_told(tmp_path: Path, web: Web) -> None:
+    """The server answers 416: there is nothing behind the last byte."""
+    make(web.folder / "s.zarr")
+    web.tell_size = False
+    part = tmp_path / ".mine.zarr.pull/features/.c.1.0.0.part"
+    part.parent.mkdir(parents=True)
+    shutil.copy(web.folder / "s.zarr/features/c.1.0.0", part)
+    pull_store(f"{web.url}/s.zarr", tmp_path / "mine.zarr")
+    assert (web.folder / "s.zarr/features/c.1.0.0").stat().st_size in web.starts
+    assert web.asked.count("c.1.0.0") == 3  # its size, behind its end, whole
+    assert not verify_store(tmp_path / "mine.zarr", VerifyOptions()).findings
 
 
 def test_what_changed_between_two_tries_is_fetched_anew(tmp_path: Path, web: Web) -> None:
@@ -266,6 +281,18 @@ def test_hdf5_there_and_back(tmp_path: Path, web: Web) -> None:
     web.ranges = False
     pull_store(url, tmp_path / "again.h5")
     assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "s.h5").read_bytes()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_drafts_of_a_store_with_a_longer_name_stay(tmp_path: Path, web: Web, ranges: bool) -> None:
+    make(web.folder / "pools.h5")
+    web.ranges = ranges
+    others = [f"{dots}pools.v2.{key}.pull.h5{end}" for key in ("0" * 16, "whole") for dots, end in DRAFTS]
+    stale = [f"{dots}pools.{key}.pull.h5{end}" for key in ("0" * 16, "whole") for dots, end in DRAFTS]
+    for name in (*others, *stale):
+        (tmp_path / name).write_bytes(b"half")
+    pull_store(f"{web.url}/pools.h5", tmp_path / "pools.h5")
+    assert sorted(path.name for path in tmp_path.glob("*.pull.h5*")) == sorted(others)
 
 
 def test_hdf5_damage_is_found_both_ways(tmp_path: Path, web: Web) -> None:

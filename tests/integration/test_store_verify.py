@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import badfiles
@@ -18,12 +19,13 @@ from extracting import CLIP_S, ROOT, run, table_of, write_clips
 import cli
 from pipeline import layout
 from pipeline.errors import StoreError
-from pipeline.events import Event, TaskStarted
+from pipeline.events import Event, ShardDone, TaskStarted
 from pipeline.manifest import ClipTable
 from pipeline.stores import example_meta, open_store, write_store
 from pipeline.stores.checking.audio_files import AudioPlaces
 from pipeline.stores.checking.repair import repair_store
 from pipeline.stores.checking.verify import VerifyOptions, verify_store
+from pipeline.stores.journal import JOURNAL
 from pipeline.stores.target import working_path
 
 N, CHUNK, FLIPS = 37, 4, 40
@@ -124,6 +126,31 @@ def test_repaired_then_only_what_was_damaged_is_computed(extracted: ClipTable) -
     ]
     assert json.loads((path / "zarr.json").read_text())["attributes"]["content_digest"] == digest
     assert verify_store(path, JUST).verdict() == right.verdict()
+
+
+def test_damage_in_an_unfinished_store_is_made_again(extracted: ClipTable) -> None:
+    """What the journal of the killed run says of the damaged clips does not count any more."""
+    path = layout.store_path("tiny", "fake", "frames")
+    digest = json.loads((path / "zarr.json").read_text())["attributes"]["content_digest"]
+    shutil.rmtree(path)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, ShardDone) and event.shard == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(extracted, "fake/frames", listener=stop)
+    before = verify_store(path, JUST)
+    assert (path / JOURNAL).exists()
+    assert not before.findings
+    flip(path / "features/c.1.0.0", 77)
+    report = repair_store(path, JUST)
+    assert report.clips
+    after = verify_store(path, JUST)
+    assert (after.findings, after.n_done) == ((), before.n_done - len(report.clips))
+    run(extracted, "fake/frames")
+    assert not verify_store(path, JUST).findings
+    assert json.loads((path / "zarr.json").read_text())["attributes"]["content_digest"] == digest
 
 
 def test_missing_audio_and_stray_files_mark_nothing(extracted: ClipTable, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.manifest import ClipTable
 from pipeline.stores import open_store
 from pipeline.stores.checking.verify import VerifyOptions, verify_store
 from pipeline.stores.codecs import PLAIN, stored_codec
-from pipeline.stores.dropping import change_places, drop_clips, exchange
+from pipeline.stores.dropping import change_places, drop_clips, exchange, settle
 from pipeline.stores.making.convert import convert_store
 from pipeline.stores.pending import look
 from pipeline.stores.shards import write_shard
@@ -422,6 +422,26 @@ def test_a_kill_at_any_moment_leaves_one_of_the_two(
         assert digest(path) == right
         assert [place.name for place in path.parent.iterdir()] == [path.name]
     assert seen == ({N, N - 2} if format == "zarr" else {N})
+
+
+def test_half_a_store_that_was_replaced_never_comes_back(music: Path) -> None:
+    """A kill while the old store is removed, then the new one is removed by hand."""
+    run(table(music), "fake/frames")
+    copy, smaller = store().with_name("copy"), without(music, 0, 17)
+    shutil.copytree(store(), copy)
+    touches = killed(lambda: drop_clips(store(), shrunk(store(), smaller)), 0)
+    assert touches is not None
+    assert {*touches[-9:]} <= {"open", "os.remove", "os.rmdir", "os.listdir", "shutil.rmtree"}
+    shutil.rmtree(store())
+    copy.rename(store())
+    assert killed(lambda: drop_clips(store(), shrunk(store(), smaller)), len(touches) - 3) is None
+    assert len(list(store().parent.iterdir())) == 2
+    shutil.rmtree(store())
+    assert look(store()) is None
+    settle(store())
+    assert not store().exists()
+    assert computed(smaller, "fake/frames")[0] == N - 2
+    assert [place.name for place in store().parent.iterdir()] == ["frames.zarr"]
 
 
 def test_without_an_exchange_in_one_step(music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

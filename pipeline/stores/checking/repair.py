@@ -16,6 +16,7 @@ from pipeline.stores.checking.verify import VerifyOptions, diagnose, find_place
 from pipeline.stores.checking.verify_hdf5 import SEAL
 from pipeline.stores.coordinates import TIME
 from pipeline.stores.copying import copy_to_zarr, forget
+from pipeline.stores.journal import JOURNAL
 from pipeline.stores.lease import Lease
 from pipeline.stores.opening import open_store
 from pipeline.stores.signing import CARDS, sign
@@ -115,4 +116,6 @@ def _mark(place: Path, clips: set[str]) -> int:
     (place / SUMS).unlink(missing_ok=True)
     sign(place, meta, arrays, known={}, root=root)
     publish_root(place, root)
+    if len(rows):  # its records are in the arrays now; laid over them, they would call the damaged clips done again
+        (place / JOURNAL).unlink(missing_ok=True)
     return len(rows)

@@ -115,7 +115,7 @@ def add_entry(place: Place, entry: Entry) -> None:
     """Write a store into the place's catalogue, beside what others wrote; looked at again afterwards.
 
     Raises:
-        StoreError: what is there is no catalogue, or it cannot be written.
+        StoreError: what is there is no catalogue, it is full, or it cannot be written.
     """
     where = place.below(CATALOGUE)
     _check(asdict(entry), f"{where}: what is to be added")
@@ -124,7 +124,10 @@ def add_entry(place: Place, entry: Entry) -> None:
         rows = {} if content is None else _parse(content, where)
         raw = {path: row for path, (_, row) in rows.items()}
         raw[entry.path] = asdict(entry)
-        return _render(raw)
+        made = _render(raw)
+        _require_room(where, len(raw), len(made))
+        _parse(made, where)  # nothing is written that nobody can read
+        return made
 
     for number in range(_ROUNDS):
         place.change(CATALOGUE, MAX_DOCUMENT_BYTES, merged)
@@ -134,6 +137,15 @@ def add_entry(place: Place, entry: Entry) -> None:
     raise StoreError(
         f"{where} loses {entry.path} to other writers each time. Push again: only the catalogue is missing."
     )
+
+
+def _require_room(where: str, n_stores: int, n_bytes: int) -> None:
+    for n, most, what in ((n_stores, MAX_STORES, "stores"), (n_bytes, MAX_DOCUMENT_BYTES, "bytes")):
+        if n > most:
+            raise StoreError(
+                f"{where} is full: with this store it would have {n:,} {what}, and at most {most:,} can be read. It "
+                "stays as it is. Take stores out of it that are gone, or push to another place."
+            )
 
 
 def _render(rows: Mapping[str, Mapping[str, Any]]) -> bytes:

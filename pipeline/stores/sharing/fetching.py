@@ -119,7 +119,7 @@ class _Draft:
 
 def _fill(place: Place, wanted: Wanted, draft: _Draft) -> str:
     """Until the file is whole; a server that knows no ranges starts over each time."""
-    patience, furthest = Patience(place.below(wanted.name)), draft.n_bytes
+    patience, furthest, anew = Patience(place.below(wanted.name)), draft.n_bytes, False
     while wanted.n_bytes is None or draft.n_bytes < wanted.n_bytes:
         try:
             with place.stream(wanted.name, draft.n_bytes) as (at, blocks):
@@ -135,8 +135,10 @@ def _fill(place: Place, wanted: Wanted, draft: _Draft) -> str:
         except StoreError:
             raise
         except Exception as error:  # each file system raises its own kinds
-            if getattr(error, "status", None) == 416:
-                draft.restart(0)
+            if getattr(error, "status", None) == 416 and draft.n_bytes and not anew:
+                draft.restart(0)  # nothing follows what is here: all of it came, or the file became shorter
+                furthest, anew = 0, True
+                continue
             if draft.n_bytes > furthest:
                 patience.progress()
             furthest = max(furthest, draft.n_bytes)

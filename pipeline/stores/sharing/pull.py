@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -161,10 +162,11 @@ def _pull_hdf5(url: str, dest: Path | None, listener: Listener) -> Pulled:
 
 def _remove_drafts_of_others(near: Path, draft: Path, *, keep: bool) -> None:
     """What is left of another file of this name; of one that only comes whole, all."""
-    parts = {path for stem in (".", "..") for path in near.parent.glob(f"{stem}{near.stem}.*.pull.h5*")}
-    for path in parts:
-        if not keep or not path.name.lstrip(".").startswith(draft.name.lstrip(".")):
-            path.unlink()
+    one = rf"\.{re.escape(near.stem)}\.([0-9a-f]{{16}}|whole)\.pull\.h5"
+    ours = (draft.name, f".{draft.name}.part") if keep else ()
+    for path in list(near.parent.iterdir()):
+        if re.fullmatch(rf"{one}|\.{one}\.part", path.name) and path.name not in ours:
+            path.unlink(missing_ok=True)
 
 
 def _checked_hdf5(draft: Path, url: str) -> StoreMeta:
