@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.distillation.settings import ProbeSettings, TrainSettings
+from pipeline.interpreter import python_path
 
 Settings = TrainSettings | ProbeSettings
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -73,7 +74,7 @@ class Spawned(Child):
 
     def __init__(self, line: Sequence[str], n_threads: int) -> None:
         super().__init__()
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(n_threads))
+        environment = os.environ | python_path() | dict.fromkeys(THREAD_VARIABLES, str(n_threads))
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment

@@ -11,7 +11,6 @@ import csv
 import os
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +27,7 @@ from pipeline.events import Listener, Note, TaskAdvanced, TaskFinished, TaskStar
 from pipeline.experiments.children import Child, Forked, Spawned, can_fork
 from pipeline.experiments.present import complete_runs, is_there
 from pipeline.experiments.recipe import Cell, Recipe, load_recipe, plan
+from pipeline.interpreter import python
 
 _POLL_S = 0.5
 _TAIL_LINES = 15
@@ -147,14 +147,14 @@ def experiment_by_name(
     if not dry_run:
         return run_experiment(recipe, workers=workers, listener=listener)
     cells, there = plan(recipe), complete_runs(recipe.data)
-    left = tuple(shlex.join(["east", *command(cell)[4:]]) for cell in cells if not is_there(cell, there))
+    left = tuple(shlex.join(["east", *command(cell)[5:]]) for cell in cells if not is_there(cell, there))
     return Outcome(recipe.data, (), tuple(cell.label for cell in cells if is_there(cell, there)), (), 0.0, left)
 
 
 def command(cell: Cell) -> list[str]:
     """The command line that makes a cell's run."""
     verb = "train" if cell.row.kind == "student" else "probe"
-    return [sys.executable, "-m", "cli", "-q", verb, *arguments(cell)]
+    return python("-m", "cli", "-q", verb, *arguments(cell))
 
 
 def arguments(cell: Cell) -> list[str]:

@@ -8,6 +8,7 @@ is the one that killed it, and the next subprocess goes on behind it.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pipeline.extraction.jobs import ClipJob
+from pipeline.interpreter import python, python_path
 
 _TIMEOUT_S = 900
 
@@ -35,7 +37,7 @@ def find_killers(clips: Sequence[ClipJob], clip_s: float) -> dict[int, str]:
 def _decode_apart(clips: Sequence[ClipJob], clip_s: float) -> tuple[int, str]:
     """The clip that was begun last, and how the process died there; empty when it lived."""
     request = json.dumps({"clip_s": clip_s, "clips": [asdict(clip) for clip in clips]})
-    command = [sys.executable, "-m", "pipeline.extraction.isolate"]
+    command = python("-m", "pipeline.extraction.isolate")
     try:
         done = subprocess.run(
             command,
@@ -44,6 +46,7 @@ def _decode_apart(clips: Sequence[ClipJob], clip_s: float) -> tuple[int, str]:
             timeout=_TIMEOUT_S,
             check=False,
             start_new_session=True,
+            env=os.environ | python_path(),
         )
     except subprocess.TimeoutExpired as error:
         return _last(error.stdout), f"the decoder did not come back within {_TIMEOUT_S} s"

@@ -373,3 +373,12 @@ def test_a_value_beyond_the_type_is_refused_before_anything_is_written(tmp_path:
     with pytest.raises(StoreError, match=r"which float16 \(up to 65504\) cannot hold\. Store it with --dtype float32"):
         take(source, tmp_path / "out.zarr", dtype="float16")
     assert not (tmp_path / "out.zarr").exists()
+
+
+@pytest.mark.parametrize("name", ["ids.txt", "ids.json"])
+def test_a_mark_of_byte_order_is_no_part_of_the_first_id(tmp_path: Path, name: str) -> None:
+    np.save(tmp_path / "all.npy", FEATURES)
+    text = json.dumps(IDS) if name == "ids.json" else "\r\n".join(IDS)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    take(tmp_path / "all.npy", tmp_path / "out.zarr", ids=tmp_path / name)
+    assert same(features_of(tmp_path / "out.zarr"), dict(zip(IDS, FEATURES, strict=True)))

@@ -112,10 +112,13 @@ def many_attributes(file: h5py.File) -> None:
     del file.attrs["mode"]
 
 
-def heap_circle(path: Path) -> None:
-    """Free space of no length in HDF5's heap of texts, which has no checksum: HDF5 2.0 never gets past it."""
+def heap_circle(path: Path, text: bytes = b"clip 3\0\0") -> None:
+    """Free space of no length in HDF5's heap of texts, which has no checksum: HDF5 2.0 never gets past it.
+
+    It lies behind ``text``, which fills eight bytes.
+    """
     content = bytearray(path.read_bytes())
-    at = content.index(b"clip 3\0\0", content.index(b"GCOL")) + 8
+    at = content.index(text, content.index(b"GCOL")) + 8
     content[at : at + 16] = bytes(16)
     path.write_bytes(content)
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
+import sys
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+import h5py
+import numpy as np
+import psutil
 import pytest
-from crafted_hdf5 import CASES, DAMAGED, heap_circle, write_good
+from crafted_hdf5 import CASES, DAMAGED, TEXT, heap_circle, write_good
 
 from pipeline.errors import StoreError
 from pipeline.stores import hdf5_probe, open_store
 from pipeline.stores.checking.verify import VerifyOptions, verify_store
+from pipeline.stores.exchange.importing import ImportOptions, open_source
+from pipeline.stores.exchange.sources import Cast
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +72,61 @@ def test_a_file_is_looked_at_once_and_again_when_it_changed(
     heap_circle(path)
     with pytest.raises(StoreError, match="comes to no end"):
         hdf5_probe.require_safe(path, cpu_s=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("keys", ""), ("ids", ""), ("sample_key", ""), ("tracks", "tracks"), ("a/b/ids", "a/b/ids")]
+)
+def test_ids_to_be_imported_are_read_in_the_child_first(tmp_path: Path, name: str, option: str) -> None:
+    path = write_theirs(tmp_path / "theirs.h5", name)
+    options = ImportOptions(ids_name=option)
+    with ExitStack() as stack:
+        assert open_source(path, Cast(), stack, options).names == [f"clip {row}" for row in range(10)]
+    heap_circle(path)
+    hdf5_probe.require_safe(path)  # for who reads no ids, it is
+    with ExitStack() as stack, pytest.raises(StoreError, match="comes to no end"):
+        open_source(path, Cast(), stack, options)
+
+
+def write_theirs(path: Path, name: str) -> Path:
+    """Features and ids, as other programs write them."""
+    with h5py.File(path, "w") as file:
+        file["features"] = np.ones((10, 4), "f4")
+        file.create_dataset(name, data=np.array([f"clip {row}" for row in range(10)], object), dtype=TEXT)
+    return path
+
+
+def test_without_a_helper_nothing_is_held_against_the_file(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copy(good, tmp_path / "s.h5"))
+    hdf5_probe._stop()
+    with monkeypatch.context() as without:
+        without.setattr(sys, "executable", str(tmp_path / "no-python"))
+        with pytest.raises(StoreError, match="cannot be looked at in a process of its own"):
+            hdf5_probe.require_safe(path)
+    hdf5_probe.require_safe(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGALRM, "took more than 600 s"), (signal.SIGKILL, "was ended by signal 9")]
+)
+def test_a_look_that_others_ended_is_repeated(good: Path, tmp_path: Path, number: int, words: str) -> None:
+    hdf5_probe.require_safe(good)
+    path = Path(shutil.copy(good, tmp_path / "s.h5"))
+    heap_circle(path)
+    helper = psutil.Process(hdf5_probe._helper().pid)
+    ending = threading.Thread(target=end_the_look, args=(helper, number))
+    ending.start()
+    with pytest.raises(StoreError, match=words):
+        hdf5_probe.require_safe(path, cpu_s=60)
+    ending.join()
+    with pytest.raises(StoreError, match="comes to no end"):
+        hdf5_probe.require_safe(path)
+
+
+def end_the_look(helper: psutil.Process, number: int) -> None:
+    while not (children := helper.children()):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    children[0].send_signal(number)

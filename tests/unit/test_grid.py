@@ -106,7 +106,7 @@ def test_every_option_of_a_cell_is_one_of_the_commands():
     for cell in plan(load_recipe("demo", changes=["lam=0.2", "specaugment=false", "kd_share=0.1"])):
         given = {text for text in arguments(cell) if text.startswith("--") and not text.startswith("--no-")}
         assert given <= known
-        assert command(cell)[1:3] == ["-m", "cli"]
+        assert command(cell)[1:4] == ["-P", "-m", "cli"]
 
 
 def test_arguments_come_back_as_the_same_settings():

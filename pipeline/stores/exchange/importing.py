@@ -105,7 +105,7 @@ def open_source(path: Path, cast: Cast, stack: ExitStack, options: ImportOptions
 
 def _read_names(path: Path) -> list[str]:
     try:
-        text = read_file(path.resolve(), MAX_TEXT_BYTES).decode()
+        text = read_file(path.resolve(), MAX_TEXT_BYTES).decode("utf-8-sig")  # with a mark of byte order or without
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} cannot be read as a list of ids in UTF-8: {error}") from error
     found = load_json(text, str(path)) if path.suffix == ".json" else text.splitlines()
