@@ -70,12 +70,14 @@ def require_inflatable(dataset: h5py.Dataset, where: str, name: str, first: int,
     """
     if dataset.compression is None:
         return
-    most = math.prod(dataset.chunks) * dataset.dtype.itemsize + _CHECKSUM_BYTES
+    about = h5py.check_string_dtype(dataset.dtype)
+    item_bytes = _REFERENCE_BYTES if about and about.length is None else dataset.dtype.itemsize
+    most = math.prod(dataset.chunks) * item_bytes + _CHECKSUM_BYTES
     for place in _places(dataset, first, stop):
-        about = dataset.id.get_chunk_info_by_coord(place)
-        if about.byte_offset is None:
+        chunk = dataset.id.get_chunk_info_by_coord(place)
+        if chunk.byte_offset is None:
             continue
-        guard.require_chunk(where, name, about.size, 2 * most + guard.MAX_LEASE_BYTES)
+        guard.require_chunk(where, name, chunk.size, 2 * most + guard.MAX_LEASE_BYTES)
         mask, raw = dataset.id.read_direct_chunk(place)
         try:
             n_bytes = 0 if mask else len(zlib.decompressobj().decompress(raw, most + 1))

@@ -106,9 +106,9 @@ def _touch_array(file: h5py.File, name: str) -> None:
 
 
 def _touch_named(file: h5py.File, name: str) -> None:
-    """Texts as a list of ids is read; of numbers, where they lie."""
+    """Texts of any length, which lie in a heap, as a list of ids is read; of all else, where it lies."""
     dataset = find_dataset(file, name, str(file.filename))
-    if h5py.check_string_dtype(dataset.dtype) is not None:
+    if (about := h5py.check_string_dtype(dataset.dtype)) and about.length is None:
         read_ids(dataset, str(file.filename), name)
     else:
         _touch_chunks(dataset)

@@ -88,6 +88,17 @@ def test_ids_to_be_imported_are_read_in_the_child_first(tmp_path: Path, name: st
         open_source(path, Cast(), stack, options)
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [("O", TEXT), ("S", None)])
+def test_many_ids_in_one_chunk_are_no_endless_work(tmp_path: Path, kind: str, dtype: object) -> None:
+    n, path = 400_000, tmp_path / "theirs.h5"
+    with h5py.File(path, "w") as file:
+        file["features"] = np.ones((n, 1), "f4")
+        texts = [f"clip {row}" for row in range(n)]
+        file.create_dataset("keys", data=np.array(texts, kind), dtype=dtype, chunks=(n,), compression="gzip")
+    with ExitStack() as stack:
+        assert open_source(path, Cast(), stack, ImportOptions()).names == texts
+
+
 def write_theirs(path: Path, name: str) -> Path:
     """Features and ids, as other programs write them."""
     with h5py.File(path, "w") as file:

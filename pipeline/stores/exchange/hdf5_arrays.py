@@ -12,7 +12,8 @@ from pipeline.stores.guard import TextBudget
 from pipeline.stores.hdf5_guard import require_inflatable
 from pipeline.stores.schema import DAMAGE, MAX_CLIPS, MAX_STRING
 
-_TEXTS_AT_ONCE = 4096
+#: Rows read at once: at least, and at most where a chunk has more, which would else be inflated again and again.
+_TEXTS_AT_ONCE, _MOST_AT_ONCE = 4096, 1 << 16
 _MOST_TEXTS = 1 << 22
 _MOST_DEPTH = 8
 
@@ -51,11 +52,12 @@ def read_ids(dataset: h5py.Dataset, where: str, name: str) -> list[str]:
     large = dataset.dtype.itemsize > MAX_STRING or (dataset.chunks and math.prod(dataset.chunks) > _MOST_TEXTS)
     if large or dataset.compression not in (None, "gzip"):
         raise StoreError(f"{where}: {name} is stored in a way that is not read: write it plainly, or with gzip.")
+    step = min(max(_TEXTS_AT_ONCE, *(dataset.chunks or (0,))), _MOST_AT_ONCE)
     budget, found = TextBudget(where, name, n, unique=False), []
     try:
-        for first in range(0, n, _TEXTS_AT_ONCE):
-            require_inflatable(dataset, where, name, first, min(first + _TEXTS_AT_ONCE, n))
-            block = dataset[first : first + _TEXTS_AT_ONCE].tolist()
+        for first in range(0, n, step):
+            require_inflatable(dataset, where, name, first, min(first + step, n))
+            block = dataset[first : first + step].tolist()
             texts = [item.decode() if isinstance(item, bytes) else str(item) for item in block]
             budget.add(texts)
             found += texts
