@@ -50,7 +50,7 @@ demo: $(READY) ## the whole story on rendered chorales: data, stores, students, 
 	$(EAST) report --data chorales
 
 data: $(READY) ## build the dataset DATA, or make the clip table of a folder
-	$(EAST) data build "$(DATA)" $(ARGS)
+	@if [ -e "$(DATA)" ]; then set -x; $(EAST) data from "$(DATA)" $(ARGS); else set -x; $(EAST) data build "$(DATA)" $(ARGS); fi
 
 extract: $(READY) ## stage one: mels of STUDENT and embeddings of TEACHER over DATA
 	$(EAST) extract --data "$(DATA)" $(call option,--teacher,$(TEACHER)) $(call option,--student,$(STUDENT)) \

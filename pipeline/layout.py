@@ -47,12 +47,15 @@ def store_path(dataset: str, extractor: str, output: str, format: Format = "zarr
 
 
 def find_store(dataset: str, extractor: str, output: str) -> Path | None:
-    """The store in whichever format it is there, Zarr first, or None."""
-    for kind in SUFFIXES:
-        path = store_path(dataset, extractor, output, kind)
-        if path.exists():
-            return path
-    return None
+    """The store in whichever format it is there, or None; of both, the one that was written last."""
+    paths = [store_path(dataset, extractor, output, kind) for kind in SUFFIXES]
+    return max((path for path in paths if path.exists()), key=_written, default=None)
+
+
+def _written(path: Path) -> float:
+    """When a store was last finished or taken up again, in seconds of the system's clock."""
+    root = path / "zarr.json"
+    return (root if root.exists() else path).stat().st_mtime
 
 
 def list_stores(dataset: str) -> list[Path]:

@@ -93,14 +93,22 @@ def _checked(store: StoreReader, clip_s: float, listener: Listener) -> StoreRead
             f"{store.path} holds clips of {store.meta.clip_s:g} s, but the clip table has clips of {clip_s:g} s. "
             "Extract again for this table, or give the table that the store was made for."
         )
+    if "://" not in store.path and (twins := _twins(Path(store.path))):
+        listener(Warned(f"{store.path} is read, not {twins[0]}, which is there, too. --store names the one to read."))
     if not store.meta.complete:
         done = int((store.state == 1).sum())
         listener(Warned(f"{store.meta.name} is not complete: {done:,} of {len(store):,} clips are there."))
     return store
 
 
+def _twins(path: Path) -> list[Path]:
+    """The same output in other formats."""
+    others = (path.with_suffix(suffix) for suffix in layout.SUFFIXES.values() if suffix != path.suffix)
+    return [other for other in others if other.exists()]
+
+
 def _below(dataset: str, extractor: str, output: str = "") -> list[str]:
-    """Paths of an extractor's stores; one format per output, Zarr first."""
+    """Paths of an extractor's stores; one format per output, the one that was written last."""
     outputs = {path.stem for path in layout.list_stores(dataset) if path.parent.name == extractor}
     found = [layout.find_store(dataset, extractor, name) for name in sorted(outputs) if output in ("", name)]
     return [str(path) for path in found if path]
@@ -130,10 +138,12 @@ def _only(dataset: str) -> str:
 def _teacher_stores(dataset: str) -> dict[str, str]:
     """``EXTRACTOR/OUTPUT`` to path, of all stores that are not mels."""
     found: dict[str, str] = {}
-    for path in layout.list_stores(dataset):
+    for extractor, output in dict.fromkeys((path.parent.name, path.stem) for path in layout.list_stores(dataset)):
+        path = layout.find_store(dataset, extractor, output)
+        assert path is not None
         with open_store(path) as store:
             if not _is_mel(store):
-                found.setdefault(f"{path.parent.name}/{path.stem}", str(path))
+                found[f"{extractor}/{output}"] = str(path)
     return found
 
 

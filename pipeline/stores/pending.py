@@ -50,8 +50,9 @@ def prepare(before: ClipArrays, clip_ids: np.ndarray, shard_clips: int, update: 
     n = len(before.clip_id)
     again = before.state == State.PENDING
     again &= ~before.clip_digest.any(axis=1)
-    if len(new):
-        again[_last_batch(n, shard_clips, update.batch_clips) :] = True
+    if len(new):  # but for clips that left the table: their audio may be gone, their features stay
+        start, wanted = _last_batch(n, shard_clips, update.batch_clips), set(clip_ids.tolist())
+        again[start:] |= np.array([clip_id in wanted for clip_id in before.clip_id[start:].tolist()], bool)
     if update.retry_failed:
         again |= before.state == State.FAILED
     if update.changed:

@@ -39,7 +39,10 @@ def open_group(path: str) -> tuple[zarr.Group, StoreMeta]:
     try:
         group = zarr.open_group(guarded(path), mode="r", zarr_format=3, use_consolidated=False)
     except DAMAGE as error:
-        raise StoreError(f"{path} cannot be opened as a Zarr v3 store: {error}") from error
+        why = str(error)
+        if isinstance(error, FileNotFoundError):
+            why = "there is no Zarr group. If it is a place with stores, east store ls lists them."
+        raise StoreError(f"{path} cannot be opened as a Zarr v3 store: {why}") from error
     return group, parse_meta(group.attrs.asdict(), path)
 
 

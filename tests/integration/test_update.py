@@ -39,6 +39,19 @@ def _home(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
 
 
+def test_a_store_that_grows_keeps_clips_whose_audio_is_gone(music: Path) -> None:
+    """Also those in its last, not full, batch, which is computed again."""
+    run(table(music), "fake/frames")
+    with open_store(store()) as reader:
+        before = reader.read(np.array([N - 1]))
+    (music / f"{N - 1:03d}.flac").unlink()
+    (music / f"{N - 3:03d}.flac").rename(music / "renamed.flac")
+    report = run(table(music), "fake/frames")
+    assert (report.n_failed, report.n_done) == (0, N + 1)
+    with open_store(store()) as reader:
+        assert np.array_equal(reader.read(np.array([N - 1])), before)
+
+
 @pytest.fixture
 def music(tmp_path: Path) -> Path:
     write_clips(tmp_path / "music", N)

@@ -111,9 +111,14 @@ class VerifyReport:
             return
         if self.repairs:
             raise StoreError(f"{len(self.findings)} findings before the repair. {self.after}")
+        n = f"{len(self.findings):,} finding{'s' if len(self.findings) > 1 else ''} in {self.path}."
+        if not self.clips:
+            raise StoreError(
+                f"{n} east store info says what it is. Fetch it again from where it came, or extract it again."
+            )
         raise StoreError(
-            f"{len(self.findings)} findings in {self.path}. east store verify --repair marks the damaged clips so that "
-            "east extract makes them again; or fetch the store again from where it came."
+            f"{n} east store verify --repair marks the damaged clips so that east extract makes them again; or fetch "
+            "the store again from where it came."
         )
 
 

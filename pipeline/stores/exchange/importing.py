@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import SettingError, StoreError
-from pipeline.events import Listener, ignore
+from pipeline.events import Listener, Warned, ignore
 from pipeline.stores.exchange.dense import Arrays, NpySource, NpzSource
 from pipeline.stores.exchange.facts import Facts, meta_of, read_facts
 from pipeline.stores.exchange.hdf5_source import Hdf5Source
@@ -72,6 +72,13 @@ def import_store(
             facts, clips=len(content.names), frames=content.frames, channels=content.channels, dtype=dtype,
             derived=_descent(content, facts, options),
         )  # fmt: skip
+        if failed := [name for name, why in zip(content.names, content.failure, strict=True) if why]:
+            listener(
+                Warned(
+                    f"{len(failed):,} of {len(content.names):,} clips have no usable numbers and are recorded as "
+                    f"failed, the first {failed[0]!r}: east store info {out} --failures lists them."
+                )
+            )
         arrays = _arrays(content, clip_ids_of(content.names, options.clip_id, path))
         return write_derived(out, Derivation(meta, arrays, _reading(source, content, arrays)), listener)
 
