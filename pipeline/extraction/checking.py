@@ -10,7 +10,6 @@ from pipeline import registry, weights
 from pipeline.datasets.resolve import load
 from pipeline.errors import EastError, StoreError
 from pipeline.events import Listener
-from pipeline.extraction.canaries import compare_canaries, compute_canaries
 from pipeline.extraction.jobs import ExtractorSpec
 from pipeline.stores.checking.audio_files import AudioPlaces
 from pipeline.stores.checking.repair import repair_store
@@ -38,6 +37,8 @@ def verify_from_options(
 
 def recompute_canaries(meta: StoreMeta, stored: dict[str, np.ndarray]) -> CanaryResult:
     """Compute a store's canaries again, where its extractor and weights are here; nothing is fetched."""
+    from pipeline.extraction.canaries import compare_canaries, compute_canaries  # PyTorch: only where it is needed
+
     try:
         pooled = pooling_of(meta)
         output = pooled[1] if pooled else meta.output

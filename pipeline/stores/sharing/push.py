@@ -45,7 +45,9 @@ def push_store(source: Path, dest: str, *, replace: bool = False, listener: List
             another store at the place, a connection that fails.
     """
     suffix = ".zarr" if source.is_dir() else source.suffix
-    if not source.exists() or suffix not in SUFFIXES:
+    if not source.exists():
+        raise StoreError(f"There is no store at {source}.")
+    if suffix not in SUFFIXES:
         raise StoreError(f"{source} is no finished store: neither a Zarr folder nor an HDF5 file ({suffix or 'none'}).")
     with open_store(source) as reader:
         require_finished(reader)
