@@ -32,7 +32,10 @@ def _explain(error: OSError) -> str:
     if error.errno in _FULL or "no space left" in text or "file too large" in text:
         return f"{text}. What was finished is kept: free some space, and the same command goes on from there."
     if error.errno in _FORBIDDEN:
-        return f"{text}. Check who owns the folder and whether the disk is mounted read-only, or choose another place (EAST_HOME for data)."
+        return (
+            f"{text}. Check who owns the folder and whether the disk is mounted read-only, or choose another place "
+            "(EAST_HOME for the home folder)."
+        )
     return f"{text}. What was finished is kept; the same command goes on from there."
 
 
