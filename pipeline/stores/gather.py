@@ -58,6 +58,7 @@ class Chunks:
     ) -> None:
         self._addresses = np.full(n_chunks, _NOT_LOADED)  # of the row 0 that a chunk would have, were it the only one
         self._owners: dict[int, object] = {}
+        self._held_now: tuple[object, ...] | None = ()  # the owners, as reads hold them; None when they changed
         self._chunk_clips, self._row_shape, self._dtype, self._load = chunk_clips, row_shape, dtype, load
         self._row_bytes = int(np.prod(row_shape)) * dtype.itemsize
         self._lock, self._process = threading.Lock(), os.getpid()
@@ -77,7 +78,9 @@ class Chunks:
             if starts.min() == _NOT_LOADED:
                 self._touch(np.unique(number[starts == _NOT_LOADED]), number)
                 starts = self._addresses[number]
-            memory, owners = self._memory, self._owners  # which hold what is mapped until the copy is made
+            if self._held_now is None:
+                self._held_now = tuple(self._owners.values())
+            memory, owners = self._memory, self._held_now  # which hold what is mapped until the copy is made
         assert memory is not None
         found = memory.copy(starts + rows * self._row_bytes)
         del owners
@@ -86,7 +89,8 @@ class Chunks:
     def evict(self, first: int, stop: int, owner: object) -> None:
         """Let go of an owner and its chunks; for a loader, which holds the lock."""
         self._addresses[first:stop] = _NOT_LOADED
-        self._owners = {key: item for key, item in self._owners.items() if item is not owner}
+        self._owners.pop(id(owner), None)
+        self._held_now = None
 
     @contextmanager
     def letting_go(self) -> Iterator[None]:
@@ -106,15 +110,17 @@ class Chunks:
 
     def _forget(self) -> None:
         self._addresses[:] = _NOT_LOADED
-        self._owners = {}
+        self._owners.clear()
+        self._held_now = None
 
     def _touch(self, numbers: np.ndarray, needed: np.ndarray) -> None:
         chunk_bytes = self._chunk_clips * self._row_bytes
         for chunk in self._load(numbers.tolist(), needed):
             if self._memory is None or not self._memory.covers(chunk.address, chunk_bytes):
                 self._memory = _Memory.around(self._memory, chunk.address, chunk_bytes, item_bytes=self._row_bytes)
-            if id(chunk.owner) not in self._owners:  # a new dict, since a read in another thread holds the old one
-                self._owners = {**self._owners, id(chunk.owner): chunk.owner}
+            if id(chunk.owner) not in self._owners:
+                self._owners[id(chunk.owner)] = chunk.owner
+                self._held_now = None
             self._addresses[chunk.number] = chunk.address - chunk.number * chunk_bytes
 
 

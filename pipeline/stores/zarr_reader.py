@@ -226,7 +226,8 @@ class ZarrReader(StoreReader):
             del self._maps[shard], self._verified[shard]
         if len(self._maps) >= self._most_maps:
             kept = set(needed.tolist())
-            for old in [number for number in self._maps if number not in kept][:1]:
+            old = next((number for number in self._maps if number not in kept), None)
+            if old is not None:
                 self._chunks.evict(old * chunks, (old + 1) * chunks, self._maps.pop(old))
         mapped = MappedShard(
             path,
