@@ -25,7 +25,7 @@ from pipeline.stores.zarr_guard import bounded, guarded
 from pipeline.stores.zarr_store import CANARY, FEATURES, find_array
 
 #: A map holds a file descriptor, and a process reads several stores: an eighth of what it may open is for one.
-_MOST_MAPS = 1024
+_MOST_MAPS = 4096
 _SHARE_OF_FILES = 8
 _PLAIN_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 
