@@ -148,7 +148,12 @@ class StudentCard:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """A dataset that becomes a clip table; ``builder`` makes or reads it."""
+    """A dataset that becomes a clip table; ``builder`` makes or reads it.
+
+    ``checksums`` are of the files that are fetched, as ``"md5:..."`` or ``"sha256:..."`` by name.
+    ``options`` are given as ``east data build NAME --set KEY=VALUE``; the builder gets all of them
+    by name.
+    """
 
     name: str
     version: str
@@ -161,3 +166,5 @@ class DatasetCard:
     source: str
     split_rule: str
     can_build: bool = False
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[OptionCard, ...] = ()

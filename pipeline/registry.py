@@ -160,6 +160,20 @@ def configured(name: str, kind: str, cards: Mapping[str, ExtractorCard]) -> Extr
     return replace(made, name=folder_name(name))
 
 
+def dataset_options(card: DatasetCard, given: Mapping[str, str]) -> dict[str, Scalar]:
+    """A value for every option of a dataset: the default where none is given.
+
+    Raises:
+        UnknownNameError: no such option.
+        SettingError: a value of another type or outside the choices.
+    """
+    options = {option.name: option for option in card.options}
+    chosen = {
+        key: _value(card.name, _find(f"option of {card.name}", key, options), text) for key, text in given.items()
+    }
+    return {name: option.default for name, option in options.items()} | chosen
+
+
 def _parts(name: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
     """Base, subject, settings in order: ``hf:a/b@c:layer=7`` -> hf, a/b@c, ((layer, 7),)."""
     base, *rest = name.split(":")

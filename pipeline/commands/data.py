@@ -18,7 +18,14 @@ def data() -> None:
 @data.command()
 @click.argument("name")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where you have the dataset, if it is not made here.")
-def build(name: str, folder: Path | None) -> None:
+@click.option(
+    "--set",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the dataset, as often as needed; an unknown KEY lists them.",
+)
+def build(name: str, folder: Path | None, options: tuple[str, ...]) -> None:
     """Make the dataset NAME and its clip table.
 
     Fetches what the dataset's card names, verified by SHA-256, or reads FOLDER. Writes
@@ -28,11 +35,12 @@ def build(name: str, folder: Path | None) -> None:
     \b
     Example:
       east data build chorales
+      east data build openmic --folder openmic-2018 --set valid=0.15 --set seed=1
     """
     from pipeline.datasets.resolve import build_dataset
 
     with listening() as listener:
-        _, path = build_dataset(name, folder=folder, listener=listener)
+        _, path = build_dataset(name, folder=folder, options=_pairs(options), listener=listener)
     show(str(path))
 
 
@@ -153,6 +161,13 @@ def export(table: str, out: Path) -> None:
     clips, _ = load(table)
     write_csv(clips, out)
     show(f"{out}: {len(clips):,} clips, {len(clips.classes)} classes")
+
+
+def _pairs(options: tuple[str, ...]) -> dict[str, str]:
+    pairs = [option.partition("=") for option in options]
+    if bad := next((option for option, (_, sign, _) in zip(options, pairs, strict=True) if not sign), ""):
+        raise SettingError(f"--set is {bad!r}; it is written like --set seed=1.")
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _ratios(text: str) -> dict[str, float] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline import layout, registry
 from pipeline.cards import DatasetCard
@@ -13,6 +15,8 @@ from pipeline.events import Listener, Note, ignore
 from pipeline.manifest import ClipTable, read_table, require_valid, write_table
 
 __all__ = ["build_dataset", "list_made", "load", "make_own", "resolve"]
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def resolve(data: str, *, listener: Listener = ignore) -> tuple[ClipTable, Path]:
@@ -51,27 +55,34 @@ def load(data: str) -> tuple[ClipTable, Path]:
     path = Path(data)
     if path.suffix.lower() not in (".parquet", ".csv"):
         made = layout.table_path(data)
+        card = registry.datasets().get(data)
+        if card is not None and not card.can_build and not made.is_file():
+            raise ManifestError(_to_get(card))
         path = path / made.name if path.is_dir() and not (_is_name(data) and made.is_file()) else made
     return read_table(path), path
 
 
-def build_dataset(name: str, *, folder: Path | None = None, listener: Listener = ignore) -> tuple[ClipTable, Path]:
+def build_dataset(
+    name: str, *, folder: Path | None = None, options: Mapping[str, str] = NONE, listener: Listener = ignore
+) -> tuple[ClipTable, Path]:
     """Make the table of a dataset that has a card, and its audio where the project can.
 
     Args:
         folder: where the user has the dataset, for those that are not made here.
+        options: values for the card's options, as texts.
 
     Raises:
-        UnknownNameError: no such card.
-        SettingError: a folder is needed, or is given where none is.
+        UnknownNameError: no such card, or no such option.
+        SettingError: a folder is needed, or is given where none is; or a value that cannot be.
     """
     card = registry.find_dataset(name)
+    values = registry.dataset_options(card, options)
     if card.can_build and folder is not None:
         raise SettingError(f"{name} is made here, below {layout.dataset_dir(name)}; leave the folder out.")
     if not card.can_build and folder is None:
         raise SettingError(_to_get(card))
     place = layout.dataset_dir(name) if folder is None else folder
-    table = registry.builder(card)(card, place, listener=listener)
+    table = registry.builder(card)(card, place, listener=listener, **values)
     if not isinstance(table, ClipTable):
         raise TypeError(f"{card.builder} must return a ClipTable, not {type(table).__name__}")
     return _keep(table, layout.table_path(name), listener)
@@ -150,8 +161,9 @@ def _keep(table: ClipTable, path: Path, listener: Listener) -> tuple[ClipTable, 
 
 
 def _to_get(card: DatasetCard) -> str:
+    sums = "".join(f"; {name}: {digest}" for name, digest in card.checksums.items())
     return (
-        f"{card.name} cannot be fetched by this program. Get it from {card.source} (licence: {card.licence}), "
+        f"{card.name} cannot be fetched by this program. Get it from {card.source} (licence: {card.licence}{sums}), "
         f"then: east data build {card.name} --folder FOLDER"
     )
 

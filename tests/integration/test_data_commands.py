@@ -75,6 +75,8 @@ def test_check_names_defects(music: Path, capsys: pytest.CaptureFixture[str]) ->
     ("arguments", "code", "message"),
     [
         (("from", "nowhere"), 1, "no folder or CSV at nowhere"),
+        (("build", "chorales", "--set", "seed"), 2, "--set is 'seed'; it is written like"),
+        (("build", "chorales", "--set", "sed=1"), 2, "There is no option of chorales named 'sed'"),
         (("from", "pets", "--clip-s", "0"), 2, "clip length is 0.0 s"),
         (("from", "pets", "--split", "half"), 2, "--split is 'half'"),
         (("from", "pets", "--split", "train=0.9"), 2, "add up to 1"),
