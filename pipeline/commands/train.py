@@ -93,6 +93,12 @@ def _sources(command: _F) -> _F:
     "--validate-every", type=click.IntRange(0), default=0, help="Steps between validations.  [default: steps / 15]"
 )
 @click.option(
+    "--validate-on",
+    default="valid",
+    show_default=True,
+    help="Splits whose mean mAP chooses the checkpoint, comma separated: valid, valid-other, ...",
+)
+@click.option(
     "--patience",
     type=click.IntRange(0),
     default=0,
@@ -171,7 +177,6 @@ def losses() -> None:
 
 def _split_lists(options: dict[str, Any]) -> dict[str, Any]:
     """Comma-separated names become tuples."""
-    names = {
-        key: tuple(part.strip() for part in options[key].split(",") if part.strip()) for key in ("teacher", "store")
-    }
+    listed = [key for key in ("teacher", "store", "validate_on") if key in options]
+    names = {key: tuple(part.strip() for part in options[key].split(",") if part.strip()) for key in listed}
     return options | names

@@ -32,6 +32,8 @@ SPLIT_FOLDERS = {
     "dev": "valid",
     "test": "test",
     "testing": "test",
+    "unlabelled": "unlabelled",
+    "unlabeled": "unlabelled",
 }
 _NOT_CLASSES = ("path", "label", "split", "group", "start", "duration", "start_s", "duration_s")
 
@@ -59,9 +61,10 @@ def scan(source: Path, *, listener: Listener = ignore) -> Files:
     """Read a folder of audio or a CSV; the audio is not opened.
 
     A folder counts as classes only if every audio file lies in a subfolder, and they lie in two
-    subfolders at least.  Subfolders named train, valid and test (all of them) are splits, with the
-    classes below.  A CSV has the column ``path`` (below the CSV's folder, or absolute), and may have
-    ``label`` or one column per class (1, 0 or empty), ``split``, ``start``, ``duration``, ``group``.
+    subfolders at least.  Subfolders named train, valid, test and unlabelled (all of them) are splits,
+    with the classes below; what lies below unlabelled has none.  A CSV has the column ``path`` (below
+    the CSV's folder, or absolute), and may have ``label`` or one column per class (1, 0 or empty),
+    ``split``, ``start``, ``duration``, ``group``.
 
     Raises:
         ManifestError: nothing there, no audio below the folder, or a CSV that cannot be understood.
@@ -101,7 +104,8 @@ def _scan_folder(source: Path, listener: Listener) -> Files:
         split = [SPLIT_FOLDERS[part[0].casefold()] for part in parts]
         parts = [part[1:] for part in parts]
     names = [unicodedata.normalize("NFC", part[0]) if len(part) > 1 else "" for part in parts]
-    classes = tuple(sorted(set(names)))
+    names = ["" if kind == "unlabelled" else name for name, kind in zip(names, split, strict=True)]
+    classes = tuple(sorted({name for name, kind in zip(names, split, strict=True) if kind != "unlabelled"}))
     if "" in classes or len(classes) < 2:
         classes = ()
     files = _blank(source, strings(paths), split=strings(split))

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as lightning
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.distillation.batches import Answers, Feed
 from pipeline.distillation.features import FeatureSet
+from pipeline.distillation.judging import Exam
 from pipeline.distillation.objective import Distiller
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.sampling import plan_batches
@@ -34,12 +33,11 @@ _IGNORED_WARNINGS = (
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """Training clips with what they should become, and validation clips with their labels."""
+    """Training clips with what they should become, and the splits that choose the checkpoint."""
 
     features: FeatureSet
     answers: Answers
-    valid: FeatureSet
-    valid_labels: NDArray[np.int8]
+    exams: tuple[Exam, ...]
 
 
 def fit(
@@ -63,8 +61,7 @@ def fit(
     )
     watcher = Watcher(
         folder,
-        lesson.valid,
-        lesson.valid_labels,
+        lesson.exams,
         every=settings.validation_steps(),
         patience=settings.patience,
         steps_per_epoch=max(1.0, len(lesson.features) / plan.size),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,28 @@ def predict(student: Student, features: FeatureSet, answers: Answers, device: to
     if not np.isfinite(logits).all():
         raise TrainingError(f"{int((~np.isfinite(logits)).any(1).sum())} clips get scores that are not finite.")
     return np.asarray(logits)
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """A split to judge a student on.
+
+    Shape:
+        labels: [clips, classes], 1 / 0 / -1.
+    """
+
+    name: str
+    features: FeatureSet
+    labels: NDArray[np.int8]
+
+
+def examine(student: Student, exams: Sequence[Exam], task: str, device: torch.device) -> dict[str, float]:
+    """Columns of the history: means over the splits, and each split's own mAP where there are several."""
+    judged = [judge(student, exam.features, exam.labels, task, device) for exam in exams]
+    found = {key: float(np.mean([one.values()[key] for one in judged])) for key in judged[0].values()}
+    if len(exams) > 1:
+        found |= {f"valid_map_{exam.name}": one.map for exam, one in zip(exams, judged, strict=True)}
+    return found
 
 
 def judge(student: Student, features: FeatureSet, labels: NDArray[np.int8], task: str, device: torch.device) -> Judged:

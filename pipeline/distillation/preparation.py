@@ -19,7 +19,7 @@ from pipeline.events import Listener, Note, Warned
 from pipeline.manifest import ClipTable
 from pipeline.stores import StoreReader
 
-TRAIN, VALID = "train", "valid"
+TRAIN, VALID, UNLABELLED = "train", "valid", "unlabelled"
 _HELD_OUT = 0.15
 
 
@@ -53,26 +53,41 @@ class Scored:
 
 
 def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
-    """The table's train, valid and test clips; without a valid split, 15 % of train is held out.
+    """The clips that training uses: train, valid, test, their variants, and unlabelled ones.
 
-    Clips of one group (a song, an artist) stay together.
+    Clips of the split ``unlabelled`` become training clips whose labels nobody knows.  Without a
+    valid split, 15 % of train is held out; clips of one group (a song, an artist) stay together.
 
     Raises:
         SettingError: there are no training clips, or no classes.
     """
     if not table.classes:
         raise SettingError(f"{table.name!r} has no classes: there is nothing to learn.")
-    used = table.select(np.array([s in (TRAIN, VALID) or s.startswith("test") for s in table.split.tolist()], bool))
+    used = table.select(np.array([_is_used(name) for name in table.split.tolist()], bool))
     if not (used.split == TRAIN).any():
         raise SettingError(
             f"{table.name!r} has no clips in the split {TRAIN!r}, only {', '.join(table.splits()) or 'none at all'}. "
             "Name the splits train, valid and test in its clip table."
         )
     if (used.split == VALID).any():
-        return used
+        return _with_unlabelled(used)
     held = _held_out(used)
     listener(Note(f"{table.name} has no split {VALID!r}: {int(held.sum()):,} of its training clips are held out."))
-    return replace(used, split=np.where(held, VALID, used.split).astype(object))
+    heard = (used.split == UNLABELLED) & np.isin(used.group, list(set(used.group[held]) - {""}))
+    held_out = replace(used, split=np.where(held, VALID, used.split).astype(object))
+    return _with_unlabelled(held_out.select(~heard))  # no music of the validation clips is trained on
+
+
+def _is_used(split: str) -> bool:
+    return split in (TRAIN, UNLABELLED) or split.startswith((VALID, "test"))
+
+
+def _with_unlabelled(table: ClipTable) -> ClipTable:
+    hidden = table.split == UNLABELLED
+    if not hidden.any():
+        return table
+    labels = np.where(hidden[:, None], np.int8(-1), table.labels)
+    return replace(table, labels=labels, split=np.where(hidden, TRAIN, table.split).astype(object))
 
 
 def _held_out(table: ClipTable) -> NDArray[np.bool_]:

@@ -40,6 +40,7 @@ class TrainSettings:
         specaugment: whether time and mel bands of the student's input are masked.
         mixup: whether clips are mixed in pairs, with their labels, scores and teacher frames.
         validate_every: steps between validations; 0 chooses a fifteenth of ``steps``.
+        validate_on: splits whose mean mAP chooses the checkpoint, such as ``valid`` and ``valid-other``.
         patience: validations without a better mAP after which training stops; 0 never stops.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
@@ -73,6 +74,7 @@ class TrainSettings:
     specaugment: bool = True
     mixup: bool = False
     validate_every: int = 0
+    validate_on: tuple[str, ...] = ("valid",)
     patience: int = 0
     device: str = "auto"
     precision: str = "32-true"
@@ -94,6 +96,10 @@ class TrainSettings:
         _within("weight_decay", self.weight_decay, 0.0, 10.0)
         for name in ("clip_norm", "validate_every", "patience", "threads", "memory_gb", "seed"):
             _within(name, getattr(self, name), 0, 2**63 - 1)
+        if not self.validate_on or not all(name.startswith("valid") for name in self.validate_on):
+            raise SettingError(
+                f"validate_on is {', '.join(self.validate_on) or 'empty'}; but takes splits named valid..."
+            )
         if self.labelled is not None:
             _within("labelled", self.labelled, 1, 10**12)
         if self.teacher and self.store:
@@ -114,7 +120,7 @@ class TrainSettings:
         left_out = {"threads", "memory_gb", "name", "group", "device"}
         values = {key: value for key, value in asdict(self).items() if key not in left_out}
         values |= {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
-        values["mel"] = _base_name(self.mel)
+        values |= {"mel": _base_name(self.mel), "validate_on": list(self.validate_on)}
         values["loss_settings"] = {
             key: value for key, value in asdict(self.loss_settings()).items() if key not in ("name", "summary")
         }

@@ -15,7 +15,7 @@ from pipeline.distillation.choosing import open_mel, open_teachers, resolve_devi
 from pipeline.distillation.describing import describe_run, probe_outcome
 from pipeline.distillation.features import FeatureSet, memory_budget
 from pipeline.distillation.fitting import Lesson, fit
-from pipeline.distillation.judging import choose_thresholds, predict, probabilities
+from pipeline.distillation.judging import Exam, choose_thresholds, predict, probabilities
 from pipeline.distillation.objective import Distiller, Recipe
 from pipeline.distillation.preparation import (
     TRAIN,
@@ -114,7 +114,7 @@ def _run(opened: _Opened, listener: Listener) -> None:
     if material.scored is not None:
         folder.write_teacher_scores(material.scored.clip_id, material.scored.logits)
     module = _module(opened)
-    lesson = Lesson(material.features[TRAIN], answers, material.features[VALID], material.splits[VALID].table.labels)
+    lesson = Lesson(material.features[TRAIN], answers, _exams(settings, material))
     fit(module, lesson, settings, folder, device=device, listener=listener)
     _finish(opened, module, material, about)
 
@@ -130,6 +130,19 @@ def _gather(opened: _Opened, listener: Listener) -> _Material:
     for name in splits.keys() - {TRAIN}:
         splits[name] = Split(splits[name].table, splits[name].columns[:1])
     return _Material(splits, _share_memory(splits, memory_budget(settings.memory_gb)), answers, scored)
+
+
+def _exams(settings: TrainSettings, material: _Material) -> tuple[Exam, ...]:
+    """The splits that choose the checkpoint.
+
+    Raises:
+        SettingError: one that is not there.
+    """
+    for name in settings.validate_on:
+        if name not in material.splits or not len(material.splits[name].table):
+            there = ", ".join(key for key in material.splits if key.startswith(VALID))
+            raise SettingError(f"--validate-on {name}: the clip table has no clips in that split, only in {there}.")
+    return tuple(Exam(n, material.features[n], material.splits[n].table.labels) for n in settings.validate_on)
 
 
 def _share_memory(splits: dict[str, Split], budget_bytes: int) -> dict[str, FeatureSet]:

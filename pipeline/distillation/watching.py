@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pipeline.distillation.features import FeatureSet
-from pipeline.distillation.judging import judge
+from pipeline.distillation.judging import Exam, examine
 from pipeline.distillation.objective import Distiller
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.students.contract import save_weights
@@ -31,15 +29,14 @@ class Watcher(lightning.Callback):
     def __init__(
         self,
         folder: RunFolder,
-        valid: FeatureSet,
-        labels: NDArray[np.int8],
+        exams: Sequence[Exam],
         *,
         every: int,
         patience: int,
         steps_per_epoch: float,
         listener: Listener,
     ) -> None:
-        self.folder, self.valid, self.labels = folder, valid, labels
+        self.folder, self.exams = folder, exams
         self.every, self.patience, self.steps_per_epoch = every, patience, steps_per_epoch
         self.listener = listener
         self._untold = 0
@@ -70,19 +67,19 @@ class Watcher(lightning.Callback):
 
     def _validate(self, trainer: lightning.Trainer, module: Distiller, step: int) -> None:
         means = module.take_means()
-        judged = judge(module.student, self.valid, self.labels, module.task, module.device)
-        if not math.isfinite(judged.map):
+        judged = examine(module.student, self.exams, module.task, module.device)
+        if not math.isfinite(judged["valid_map"]):
             raise TrainingError("No class has both a positive and a negative validation label: nothing can be chosen.")
         now = time.monotonic()
         module.spent_s += now - self._started_at
         self._started_at = now
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        values = {f"train_{name}": value for name, value in means.items()} | judged.values()
+        values = {f"train_{name}": value for name, value in means.items()} | judged
         values |= {"lr": rate, "seconds": module.spent_s}
         module.history.append({"step": step, "epoch": step / self.steps_per_epoch} | values)
-        module.watch(judged.loss)
-        if judged.map > module.best.get("valid_map", -1.0):
-            module.best = {"step": step, "valid_map": judged.map}
+        module.watch(judged["valid_loss"])
+        if judged["valid_map"] > module.best.get("valid_map", -1.0):
+            module.best = {"step": step, "valid_map": judged["valid_map"]}
             save_weights(self.folder.path, module.student)
         self.folder.write_history(module.history)
         trainer.save_checkpoint(self.folder.checkpoint)

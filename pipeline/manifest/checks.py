@@ -124,21 +124,28 @@ def _splits(table: ClipTable) -> Iterator[Problem]:
     if "train" not in names:
         yield Problem("no-train", f"No clip is in split 'train', only in {', '.join(names)}", 1)
     if table.labelled().any():
-        judging = [name for name in names if name == "valid" or name.startswith("test")]
+        judging = [name for name in names if _kind(name) in ("valid", "test")]
         bare = [name for name in judging if not table.labelled()[table.split == name].any()]
         yield from _found("unlabelled-split", "A split that judges has no labelled clip", strings(bare))
     yield from _found("group", "A group lies in two splits (train, valid, test must not share one)", _torn(table))
 
 
 def _torn(table: ClipTable) -> Strings:
-    """Groups that lie in more than one of train, valid, test; all test sets count as one."""
+    """Groups in more than one of train, valid, test; sets of one kind count as one, unlabelled clips as train."""
     groups, group_codes = encode(table.group)
     splits, split_codes = encode(table.split)
-    kinds = strings("test" if name.startswith("test") else name for name in splits)
+    kinds = strings(_kind(name) for name in splits)
     kind_codes = encode(kinds)[1][split_codes]
     used = (table.split != "") & (table.group != "")
     pairs = np.unique(np.stack([group_codes[used], kind_codes[used]]), axis=1)
     return groups[np.bincount(pairs[0], minlength=len(groups)) > 1]
+
+
+def _kind(split: str) -> str:
+    """``test-unseen`` is a test, ``valid-other`` a validation; ``unlabelled`` clips are trained on."""
+    if split == "unlabelled":
+        return "train"
+    return next((kind for kind in ("valid", "test") if split.startswith(kind)), split)
 
 
 def _files(table: ClipTable) -> Iterator[Problem]:

@@ -27,6 +27,7 @@ from pipeline.commands.train import losses as losses_command
 from pipeline.commands.train import probe as probe_command
 from pipeline.commands.train import train as train_command
 from pipeline.distillation.losses.settings import LOSSES
+from pipeline.distillation.preparation import used_splits
 from pipeline.distillation.probing import probe
 from pipeline.distillation.settings import ProbeSettings, TrainSettings, from_mapping
 from pipeline.distillation.students.contract import load_student
@@ -147,6 +148,47 @@ def test_classes_that_exclude_each_other(home: Path, loss: str) -> None:
 )
 def test_variants_run(home: Path, changes: dict[str, object]) -> None:
     assert read_run(train(_settings(**({"loss": "kd", "steps": 6} | changes)))).complete
+
+
+def test_clips_of_the_split_unlabelled_are_trained_on_without_their_labels(home: Path) -> None:
+    table = read_table(layout.table_path("tiny"))
+    train_rows = np.flatnonzero(table.split == "train")
+    split = table.split.copy()
+    split[train_rows[:24]] = "unlabelled"
+    path = home / "hidden.parquet"
+    write_table(replace(table, split=split), path)
+    run = read_run(train(_settings(data=str(path), loss="kd", labelled=None)))
+    assert (run.n_labelled, run.n_unlabelled) == (40, 24)
+    assert set(splits_of(run)) == {"valid", "test", "test-far"}
+
+
+def test_without_a_valid_split_nothing_of_its_groups_is_heard(home: Path) -> None:
+    table = read_table(layout.table_path("tiny"))
+    keep = table.split == "train"
+    half = replace(table.select(keep), group=np.array([f"song{k % 8}" for k in range(keep.sum())], object))
+    split = half.split.copy()
+    split[::2] = "unlabelled"
+    used = used_splits(replace(half, split=split), lambda event: None)
+    held = set(used.group[used.split == "valid"])
+    assert held
+    assert not held & set(used.group[used.split == "train"])
+    assert (used.labels[used.split == "valid"] >= 0).all()
+
+
+def test_several_validation_splits_choose_together(home: Path) -> None:
+    table = read_table(layout.table_path("tiny"))
+    split = table.split.copy()
+    split[np.flatnonzero(table.split == "valid")[:20]] = "valid-other"
+    path = home / "other.parquet"
+    write_table(replace(table, split=split), path)
+    history = read_history(read_run(train(_settings(data=str(path), validate_on=("valid", "valid-other")))))
+    np.testing.assert_allclose(
+        history["valid_map"], (history["valid_map_valid"] + history["valid_map_valid-other"]) / 2
+    )
+    with pytest.raises(SettingError, match="no clips in that split, only in valid"):
+        train(_settings(validate_on=("valid-odd",)))
+    with pytest.raises(SettingError, match="takes splits named valid"):
+        _settings(validate_on=("test",))
 
 
 def test_patience_stops_early(home: Path) -> None:
