@@ -134,7 +134,13 @@ class ExtractorCard:
 
 @dataclass(frozen=True)
 class StudentCard:
-    """A student network. ``front_end`` names the mel extractor whose store it reads."""
+    """A student network. ``front_end`` names the mel extractor whose store it reads.
+
+    ``n_parameters`` is counted with ``n_classes`` classes.  ``stage_names`` are the stages whose
+    features the losses see, in order; of a clip of ``example_frames`` mel frames they have
+    ``stage_frames`` frames and ``stage_channels`` channels.  ``parameters`` are the sizes that tell
+    members of one family apart, read by their builder.
+    """
 
     name: str
     summary: str
@@ -144,6 +150,11 @@ class StudentCard:
     n_parameters: int
     licence: str = "MIT"
     citation: str = ""
+    n_classes: int = 20
+    stage_names: tuple[str, ...] = ()
+    example_frames: int = 0
+    stage_frames: tuple[int, ...] = ()
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

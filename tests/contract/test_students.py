@@ -100,9 +100,50 @@ def test_an_empty_clip_is_finite(card: StudentCard) -> None:
     assert torch.isfinite(output.logits).all()
 
 
+def _full(card: StudentCard) -> Student:
+    """Shapes without numbers: nothing is allocated."""
+    with torch.device("meta"):
+        return build_student(card.name, n_classes=card.n_classes, n_mels=_mels(card)).eval()
+
+
 def test_the_card_tells_the_number_of_parameters(card: StudentCard) -> None:
-    full = build_student(card.name, n_classes=20, n_mels=_mels(card))
-    assert count_parameters(full) == card.n_parameters
+    assert count_parameters(_full(card)) == card.n_parameters
+
+
+def test_the_card_tells_the_stages(card: StudentCard) -> None:
+    mel = torch.zeros(2, card.example_frames, _mels(card), device="meta")
+    with torch.inference_mode():
+        output = _full(card)(mel, torch.full((2,), card.example_frames, device="meta"))
+    assert output.logits.shape == (2, card.n_classes)
+    assert tuple(stage.features.shape[1] for stage in output.stages) == card.stage_frames
+    assert tuple(stage.features.shape[2] for stage in output.stages) == card.stage_channels
+    assert len(set(card.stage_names)) == len(card.stage_names) == len(output.stages)
+
+
+def test_valid_frames_of_a_stage_follow_the_clip_alone(card: StudentCard) -> None:
+    """As many as its own features, had it been given alone, and none beyond."""
+    student, n_frames = _narrow(card).eval(), [card.example_frames, card.example_frames // 2, 1, 0]
+    together = student(_mel(card, batch=4, frames=card.example_frames), torch.tensor(n_frames))
+    assert [stage.n_frames[0] for stage in together.stages] == list(card.stage_frames)
+    for row, length in enumerate(n_frames[:3]):
+        alone = student(_mel(card, batch=1, frames=length), torch.tensor([length]))
+        for a, b in zip(together.stages, alone.stages, strict=True):
+            assert a.n_frames[row] == b.n_frames[0] == b.features.shape[1]
+    assert all(stage.n_frames[3] == 0 for stage in together.stages)
+
+
+def test_padding_does_not_change_what_is_learned(card: StudentCard) -> None:
+    if card.parameters.get("valid_statistics") is False:
+        pytest.skip(f"{card.name} counts padding in batch statistics, and says so")
+    mel, n_frames = _mel(card, frames=140), torch.tensor([130, 110, 90])
+    made = []
+    for length in (130, 140):
+        student = _narrow(card).train()
+        torch.manual_seed(2)
+        output = student(mel[:, :length], n_frames)
+        output.logits.square().sum().backward()
+        made.append((output.logits, dict(student.named_buffers()), [p.grad for p in student.parameters()]))
+    torch.testing.assert_close(made[0], made[1], rtol=1e-3, atol=1e-5)
 
 
 def test_a_seed_makes_the_same_student(card: StudentCard) -> None:
@@ -141,3 +182,20 @@ def test_unknown_students_are_named() -> None:
 
 def test_cnn_small_is_small() -> None:
     assert CARDS["cnn-small"].n_parameters < 100_000
+
+
+def test_cnn_small_is_as_it_was() -> None:
+    """Runs of earlier releases load, and seeds give the weights they gave."""
+    torch.manual_seed(0)
+    student = build_student("cnn-small", n_classes=17, n_mels=64)
+    sums = {name: float(value.double().abs().sum()) for name, value in student.state_dict().items()}
+    assert sums["stem.convolve.weight"] == pytest.approx(47.914124, rel=1e-6)
+    assert sums["classify.1.weight"] == pytest.approx(96.007765, rel=1e-6)
+    blocks = ["stem", "stage2", "stage3.0", "stage3.1"]
+    layers = [f"{block}.{part}" for block in blocks for part in ("convolve", "normalise")]
+    assert list(dict.fromkeys(name.rpartition(".")[0] for name in sums)) == [
+        "normalise",
+        *layers,
+        "head.0",
+        "classify.1",
+    ]

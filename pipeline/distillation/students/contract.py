@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,6 +117,20 @@ def mask_time(features: Tensor, n_frames: Tensor) -> Tensor:
         return features
     keep = torch.arange(features.shape[2], device=features.device)[None, :] < n_frames[:, None]
     return features * keep.reshape(keep.shape[0], 1, keep.shape[1], *(1,) * (features.dim() - 3))
+
+
+def mel_mean(features: Tensor) -> Tensor:
+    """Average the mel axis: [batch, channels, frames, mels] to [batch, frames, channels]."""
+    return features.mean(3).transpose(1, 2)
+
+
+def narrowed(channels: Sequence[int], width: float) -> tuple[int, ...]:
+    """Channel counts times ``width``, at least one each.
+
+    >>> narrowed((16, 32), 0.25)
+    (4, 8)
+    """
+    return tuple(max(1, round(width * count)) for count in channels)
 
 
 def pool_time(features: Tensor, n_frames: Tensor) -> Tensor:
