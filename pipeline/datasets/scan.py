@@ -20,7 +20,7 @@ from pipeline.events import Listener, Warned, ignore
 from pipeline.manifest.table import UNKNOWN, Floats, Labels, Strings, Task, encode, strings
 from pipeline.manifest.tablefiles import parse_floats, parse_labels, read_columns
 
-__all__ = ["AUDIO_SUFFIXES", "SPLIT_FOLDERS", "Files", "fingerprint", "scan"]
+__all__ = ["AUDIO_SUFFIXES", "SPLIT_FOLDERS", "Files", "audio_files", "fingerprint", "scan"]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff")
 SPLIT_FOLDERS = {
@@ -84,13 +84,13 @@ def fingerprint(source: Path) -> str:
     if source.is_file():
         digest.update(source.read_bytes())
     else:
-        for path in sorted(_audio_files(source), key=os.fsencode):
+        for path in sorted(audio_files(source), key=os.fsencode):
             digest.update(os.fsencode(path) + b"\0%d\0" % _size(source / path))
     return digest.hexdigest()
 
 
 def _scan_folder(source: Path, listener: Listener) -> Files:
-    found = list(_audio_files(source))
+    found = list(audio_files(source))
     paths = sorted(path for path in found if _is_text(path))
     if len(paths) < len(found):
         bad = [os.fsencode(path) for path in found if not _is_text(path)]
@@ -144,7 +144,7 @@ def _scan_csv(source: Path) -> Files:
     return replace(files, **changes)
 
 
-def _audio_files(source: Path) -> Iterator[str]:
+def audio_files(source: Path) -> Iterator[str]:
     """POSIX paths of audio files below a folder; links are followed, hidden names left out."""
     return _walk(source, PurePosixPath(), ())
 
