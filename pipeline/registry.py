@@ -7,7 +7,8 @@ student or a dataset can live outside this package.
 
 A teacher's name may carry settings: ``NAME:option=value:option=value``, and for a family of models
 ``hf:MODEL@REVISION:option=value``.  The card of such a name has a name of its own that is fit for
-a folder (``openl3-hop0.96``), so that stores of different settings lie side by side.
+a folder (``openl3-hop0.96``), so that stores of different settings lie side by side.  A name
+that ends in ``:view=K`` is of the extractor that hears view K of each clip.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 from pipeline.cards import DatasetCard, ExtractorCard, OptionCard, Scalar, StudentCard
 from pipeline.errors import SettingError, UnknownNameError
 
+_VIEW_CARD, _MAX_VIEW = "pipeline.audio.views:view_card", 9_999
 PLUGINS_VARIABLE = "EAST_PLUGINS"
 _Card = TypeVar("_Card", ExtractorCard, StudentCard, DatasetCard, OptionCard)
 
@@ -65,8 +67,10 @@ def find_front_end(name: str) -> ExtractorCard:
 
 
 def find_extractor(name: str) -> ExtractorCard:
-    """The mel front end or teacher of that name, settings and all."""
-    return configured(name, "extractor", extractors())
+    """The mel front end or teacher of that name, settings and all; also of a view, ``NAME:view=K``."""
+    clean, view = split_view(name)
+    card = configured(clean, "extractor", extractors())
+    return _imported(_VIEW_CARD)(card, view) if view else card
 
 
 def find_student(name: str) -> StudentCard:
@@ -108,6 +112,44 @@ def split_request(request: str) -> tuple[str, tuple[str, ...]]:
         known = {output.name for output in family.outputs}
         return (name, outputs) if known.issuperset(outputs) and ":" in name else (request, ())
     return name, outputs
+
+
+def split_view(name: str) -> tuple[str, int]:
+    """A name without its view, and the number of the view: 0 for the clip as it is.
+
+    Raises:
+        SettingError: the view is no number from 1 on.
+
+    >>> split_view("musicnn:view=2"), split_view("openl3:hop=0.96")
+    (('musicnn', 2), ('openl3:hop=0.96', 0))
+    """
+    clean, mark, number = name.rpartition(":view=")
+    if not mark:
+        return name, 0
+    if not (number.isascii() and number.isdecimal() and 0 < int(number[:9]) <= _MAX_VIEW):
+        raise SettingError(f"{name}: view={number} is no number from 1 to {_MAX_VIEW} at the end of the name.")
+    return clean, int(number)
+
+
+def with_view(request: str, view: int) -> str:
+    """The request for a view of what another request names.
+
+    >>> with_view("mel-small", 1), with_view("panns:window=0.96/clip", 2)
+    ('mel-small:view=1', 'panns:window=0.96:view=2/clip')
+    """
+    name, outputs = split_request(request)
+    return f"{name}:view={view}" + ("/" + "+".join(outputs) if outputs else "")
+
+
+def request_of(extractor: str, parameters: Mapping[str, Any]) -> str:
+    """The name that a store's extractor was asked for by, where it only hears another view.
+
+    >>> request_of("mel-small-view3", {"view": 3}), request_of("mel-small", {})
+    ('mel-small:view=3', 'mel-small')
+    """
+    view = parameters.get("view")
+    clean = extractor.removesuffix(f"-view{view}")
+    return extractor if clean == extractor else f"{clean}:view={view}"
 
 
 def folder_name(name: str) -> str:

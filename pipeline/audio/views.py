@@ -1,8 +1,9 @@
-"""Views of a clip: the same music, a little other sound, for a student's input.
+"""Views of a clip: the same music, a little other sound, for a student's input or a teacher's probe.
 
 A view is resampled by up to 3 %, goes through a low shelf, a peak and a high shelf of up to 9 dB
-each, gets noise at 20 to 40 dB below it seven times of ten, and a random level.  Teachers see the
-clean clip.  All of it follows from one seed.
+each, gets noise at 20 to 40 dB below it seven times of ten, and a random level.  All of it follows
+from one seed, and the seed from the clip's samples and the view's number: the same samples give the
+same view whatever their file is called, so that views may be copied between stores as clips are.
 
 Source of the filters: R. Bristow-Johnson, Cookbook formulae for audio EQ biquad coefficients.
 """
@@ -10,17 +11,24 @@ Source of the filters: R. Bristow-Johnson, Cookbook formulae for audio EQ biquad
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import sosfilt
 
 from pipeline.audio.samples import Samples, fit_clip, resample
+from pipeline.cards import ExtractorCard, Scalar
 
-__all__ = ["ViewSettings", "equalizer", "make_view", "view_seed"]
+__all__ = ["RULE", "SEED_RULE", "ViewSettings", "biquad", "make_view", "view_card", "view_seed"]
 
 Shape = Literal["low", "peak", "high"]
+
+RULE = 1
+"""Raised whenever the same settings and seed come to give other samples: part of the fingerprint."""
+
+SEED_RULE = "first 8 bytes, little-endian, of SHA-256(samples_digest + view as 4 bytes, little-endian); numpy PCG64"
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,28 @@ class ViewSettings:
     level_db: tuple[float, float] = (-12.0, 3.0)
 
 
-def view_seed(clip_id: str, view: int) -> int:
-    """A seed that depends on nothing but the clip's name and the number of the view."""
-    digest = hashlib.sha256(f"{clip_id}\0{view}".encode()).digest()
-    return int.from_bytes(digest[:8], "little")
+def view_card(card: ExtractorCard, view: int) -> ExtractorCard:
+    """The card of an extractor that hears a view: a name of its own, and the view among its parameters."""
+    ranges = {
+        f"view_{key}": " to ".join(f"{end:g}" for end in value) if isinstance(value, tuple) else value
+        for key, value in asdict(ViewSettings()).items()
+    }
+    about: dict[str, Scalar] = {"view": view, "view_rule": RULE, "view_seed": SEED_RULE, **ranges}
+    return replace(
+        card,
+        name=f"{card.name}-view{view}",
+        summary=f"{card.summary}; of view {view} of each clip",
+        parameters={**card.parameters, **about},
+    )
+
+
+def view_seed(digest: bytes, view: int) -> int:
+    """A seed that depends on nothing but the clip's samples and the number of the view.
+
+    Args:
+        digest: of the samples, see :func:`pipeline.audio.digest.samples_digest`.
+    """
+    return int.from_bytes(hashlib.sha256(digest + view.to_bytes(4, "little")).digest()[:8], "little")
 
 
 def make_view(
@@ -61,10 +87,8 @@ def make_view(
     return fit_clip(view, len(samples))
 
 
-def equalizer(
-    n_fft: int, rate_hz: int, shape: Shape, hz: float, gain_db: float, *, q: float = 0.7
-) -> NDArray[np.complex128]:
-    """Response of one biquad at the bins of a real Fourier transform: [n_fft // 2 + 1].
+def biquad(rate_hz: int, shape: Shape, hz: float, gain_db: float, *, q: float = 0.7) -> NDArray[np.float64]:
+    """One second-order section, [6]: ``b0 b1 b2 a0 a1 a2``, with ``a0`` of one, as SciPy takes it.
 
     The gain holds below (``low``), around (``peak``) or above (``high``) the frequency ``hz``.
     """
@@ -78,24 +102,20 @@ def equalizer(
         up, down = a + 1, (a - 1) * s
         b = (a * (up - down * cos + r), 2 * a * (down - up * cos), a * (up - down * cos - r))
         d = (up + down * cos + r, -2 * (down + up * cos), up + down * cos - r)
-    z = np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft)
-    return np.asarray(np.polyval(b[::-1], z) / np.polyval(d[::-1], z))
+    return np.asarray(np.array([*b, *d]) / d[0])
 
 
 def _equalized(samples: Samples, rate_hz: int, rng: np.random.Generator, settings: ViewSettings) -> Samples:
-    if not len(samples):
-        return samples
-    n_fft = len(samples) + rate_hz // 10
-    spectrum = np.fft.rfft(samples, n_fft)
     bands: tuple[tuple[Shape, tuple[float, float]], ...] = (
         ("low", settings.low_hz),
         ("peak", settings.peak_hz),
         ("high", settings.high_hz),
     )
+    sections = []
     for shape, (lowest, highest) in bands:
         hz = np.exp(rng.uniform(np.log(lowest), np.log(highest)))
-        spectrum *= equalizer(n_fft, rate_hz, shape, hz, rng.uniform(-settings.gain_db, settings.gain_db))
-    return np.fft.irfft(spectrum, n_fft)[: len(samples)].astype(np.float32)
+        sections.append(biquad(rate_hz, shape, hz, rng.uniform(-settings.gain_db, settings.gain_db)))
+    return np.asarray(sosfilt(np.stack(sections), samples), np.float32) if len(samples) else samples
 
 
 def _with_noise(samples: Samples, rng: np.random.Generator, settings: ViewSettings) -> Samples:

@@ -23,6 +23,20 @@ from pipeline.commands.console import listening, show
     show_default=True,
     help="Students whose mels are written in the same pass, comma separated; none for no mels.",
 )
+@click.option(
+    "--views",
+    type=click.IntRange(0, 99),
+    default=0,
+    show_default=True,
+    help="Views of each clip whose mels are written, too: resampled, equalised, noisy, at another level.",
+)
+@click.option(
+    "--teacher-views",
+    type=click.IntRange(0, 99),
+    default=0,
+    show_default=True,
+    help="Views that the teachers hear, of the training clips with known labels alone: they serve the probe.",
+)
 @click.option("--format", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True, help="Kind of store.")
 @click.option(
     "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True, help="Stored type."
@@ -74,10 +88,14 @@ def extract(allow_failures: int, **options: object) -> None:
     named here and in the store; the rest is done, and the exit status is 1. Before a store of a
     teacher is created, the teacher is checked for a few seconds (see east teachers check).
 
+    View K of a clip follows from its samples and K: more views later compute only the new ones. Each
+    is a store of its own, EXTRACTOR-viewK/OUTPUT, for east train --views and --probe-views.
+
     \b
     Example:
       east extract --data ~/music --teacher musicnn --workers 4
       east extract --data ~/music --teacher openl3:hop=0.96,panns/clip+frames
+      east extract --data ~/music --teacher musicnn --views 2 --teacher-views 1
       east extract --data ~/music --teacher panns --reuse /shared/stores
       east extract --data ~/music --teacher musicnn --removed drop --dry-run
     """

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline import registry
 from pipeline.audio.canary import canary_signals, decode_canary, encode_canaries
+from pipeline.audio.views import make_view, view_seed
 from pipeline.errors import StoreError
 from pipeline.extraction.jobs import ExtractorSpec
 from pipeline.extraction.task import load_extractor, run_network
@@ -39,8 +40,8 @@ def compute_canaries(spec: ExtractorSpec, device: str, stored: Arrays) -> dict[s
     for row, name in enumerate(("mp3", "ogg")):
         samples = decode_canary(stored[name].tobytes(), extractor.card.rate_hz)[: audio.shape[1]]
         decoded[row, : len(samples)] = samples
-    n_valid = np.full(len(audio) + 2, audio.shape[1], np.int64)
-    found = run_network(extractor, np.concatenate([audio, decoded]), n_valid, device)
+    heard, n_valid = _heard(np.concatenate([audio, decoded]), spec.view, extractor.card.rate_hz)
+    found = run_network(extractor, heard, n_valid, device)
     return {
         output: {
             "features": features[: len(audio)],
@@ -49,6 +50,14 @@ def compute_canaries(spec: ExtractorSpec, device: str, stored: Arrays) -> dict[s
         }
         for output, (features, n_frames) in found.items()
     }
+
+
+def _heard(audio: np.ndarray, view: int, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the network hears of the canaries, and valid samples; a view's seeds follow from the rows."""
+    if not view:
+        return audio, np.full(len(audio), audio.shape[1], np.int64)
+    views = [make_view(row, len(row), rate_hz, view_seed(b"canary %d" % k, view)) for k, row in enumerate(audio)]
+    return np.stack([samples for samples, _ in views]), np.array([n for _, n in views], np.int64)
 
 
 def largest_difference(left: np.ndarray, right: np.ndarray) -> float:

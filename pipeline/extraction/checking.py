@@ -42,7 +42,8 @@ def recompute_canaries(meta: StoreMeta, stored: dict[str, np.ndarray]) -> Canary
     try:
         pooled = pooling_of(meta)
         output = pooled[1] if pooled else meta.output
-        card = registry.find_extractor(meta.extractor)
+        request = registry.request_of(meta.extractor, meta.card.get("parameters", {}))
+        card = registry.find_extractor(request)
         if card.version != meta.card.get("version"):
             return CanaryResult(None, f"not computed again: {meta.extractor} is another version here")
         if output not in {about.name for about in card.outputs}:
@@ -50,7 +51,7 @@ def recompute_canaries(meta: StoreMeta, stored: dict[str, np.ndarray]) -> Canary
         files = tuple(found for about in card.weights if (found := weights.installed(about)))
         if len(files) < len(card.weights) or tuple(map(weights.digest_of, files)) != meta.weights_sha256:
             return CanaryResult(None, "not computed again: its weights are not here (east weights get)")
-        spec = ExtractorSpec(meta.extractor, (output,), meta.mode, files, card.batch_clips)  # type: ignore[arg-type]
+        spec = ExtractorSpec(request, (output,), meta.mode, files, card.batch_clips)  # type: ignore[arg-type]
         again = compute_canaries(spec, "cpu", stored)[output]
         again = pool_canaries(again, pooled[0]) if pooled else again
     except EastError as error:

@@ -19,6 +19,9 @@ from pipeline.audio.timing import n_samples
 from pipeline.errors import AudioError, AudioFormatError, AudioMissingError, AudioUnreadableError, DecoderDiedError
 from pipeline.extraction.jobs import ClipJob
 
+View = tuple[int, int]
+"""A rate in Hz and the number of a view."""
+
 _AHEAD = 2
 _NOT_IN_TABLE = "its clip is not in the clip table any more, and its features are not there to be kept"
 
@@ -29,14 +32,29 @@ class ClipAudio:
 
     Shape:
         at_rate: by Hz, the samples [n_samples(clip_s)] float32 and how many of them are real.
+        views: the same by Hz and number of the view.
     """
 
     at_rate: dict[int, tuple[np.ndarray, int]] = field(default_factory=dict)
+    views: dict[View, tuple[np.ndarray, int]] = field(default_factory=dict)
     file_digest: bytes = bytes(32)
     samples_digest: bytes = bytes(32)
     short: str = ""
     error: AudioError | None = None
     skipped: bool = False
+
+    def heard(self, rate_hz: int, view: int) -> tuple[np.ndarray, int]:
+        """What an extractor hears of the clip: samples [n], and how many of them are real."""
+        return self.views[rate_hz, view] if view else self.at_rate[rate_hz]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made of each clip: its length in seconds, the rates, and which views at which of them."""
+
+    clip_s: float
+    rates_hz: tuple[int, ...]
+    views: tuple[View, ...] = ()
 
 
 @dataclass
@@ -57,12 +75,17 @@ def decode_groups(
     dead: dict[int, str],
     n_threads: int = 1,
     skip: Set[int] = frozenset(),
+    views: Sequence[View] = (),
 ) -> Iterator[Group]:
     """Groups in order, while threads decode the next ones.
 
     At most ``n_threads + 2`` groups are in memory, so memory does not grow with the shard.  Clips in
     ``skip`` are not touched.
+
+    Args:
+        views: which views are made besides, each at one of the rates.
     """
+    wanted = Wanted(clip_s, tuple(rates_hz), tuple(views))
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
         waiting: deque[Future[Group]] = deque()
         firsts = iter(range(0, len(clips), group_clips))
@@ -73,8 +96,7 @@ def decode_groups(
                 part = clips[first : first + group_clips]
                 reasons = {row - first: reason for row, reason in dead.items()}
                 left = frozenset(row - first for row in skip)
-                rates = tuple(rates_hz)
-                waiting.append(pool.submit(_decode_group, first, part, clip_s, rates, dead=reasons, skip=left))
+                waiting.append(pool.submit(_decode_group, first, part, wanted, dead=reasons, skip=left))
 
         try:
             for _ in range(n_threads + _AHEAD - 1):
@@ -89,31 +111,22 @@ def decode_groups(
 
 
 def _decode_group(
-    first: int,
-    clips: Sequence[ClipJob],
-    clip_s: float,
-    rates_hz: tuple[int, ...],
-    *,
-    dead: dict[int, str],
-    skip: Set[int],
+    first: int, clips: Sequence[ClipJob], wanted: Wanted, *, dead: dict[int, str], skip: Set[int]
 ) -> Group:
     began = time.perf_counter()
     with _OneFile() as files:
         decoded = [
-            _decode_or_not(files, clip, clip_s, rates_hz, dead=dead.get(row), skip=row in skip)
-            for row, clip in enumerate(clips)
+            _decode_or_not(files, clip, wanted, dead=dead.get(row), skip=row in skip) for row, clip in enumerate(clips)
         ]
     return Group(first, decoded, time.perf_counter() - began)
 
 
-def _decode_or_not(
-    files: _OneFile, clip: ClipJob, clip_s: float, rates_hz: tuple[int, ...], *, dead: str | None, skip: bool
-) -> ClipAudio:
+def _decode_or_not(files: _OneFile, clip: ClipJob, wanted: Wanted, *, dead: str | None, skip: bool) -> ClipAudio:
     if skip:
         return ClipAudio(skipped=True)
     if not clip.path:
         return ClipAudio(error=AudioMissingError(_NOT_IN_TABLE))
-    return decode_clip(files, clip, clip_s, rates_hz) if dead is None else ClipAudio(error=DecoderDiedError(dead))
+    return decode_clip(files, clip, wanted) if dead is None else ClipAudio(error=DecoderDiedError(dead))
 
 
 class _OneFile:
@@ -141,15 +154,17 @@ class _OneFile:
             self._file = None
 
 
-def decode_clip(files: _OneFile, clip: ClipJob, clip_s: float, rates_hz: tuple[int, ...]) -> ClipAudio:
-    """Decode, digest, resample and pad one clip; its failure is kept, not raised."""
+def decode_clip(files: _OneFile, clip: ClipJob, wanted: Wanted) -> ClipAudio:
+    """Decode, digest, resample and pad one clip, and make its views; its failure is kept, not raised."""
     try:
         decoded = files.read(clip)
         found = ClipAudio(short=decoded.short, file_digest=_digest_of(clip.path))
         found.samples_digest = samples_digest(decoded.samples, decoded.rate_hz)
-        for rate_hz in rates_hz:
+        for rate_hz in wanted.rates_hz:
             at_rate = resample(decoded.samples, decoded.rate_hz, rate_hz)
-            found.at_rate[rate_hz] = fit_clip(at_rate, n_samples(clip_s, rate_hz))
+            found.at_rate[rate_hz] = fit_clip(at_rate, n_samples(wanted.clip_s, rate_hz))
+        if wanted.views:
+            found.views = _views(found, wanted.views)
     except AudioError as error:
         return ClipAudio(error=error)
     except OSError as error:
@@ -159,6 +174,13 @@ def decode_clip(files: _OneFile, clip: ClipJob, clip_s: float, rates_hz: tuple[i
         files.close()  # one odd file must not end a run of a million
         return ClipAudio(error=AudioFormatError(f"its decoder failed with {type(error).__name__}: {_one_line(error)}"))
     return found
+
+
+def _views(clip: ClipAudio, wanted: Sequence[View]) -> dict[View, tuple[np.ndarray, int]]:
+    from pipeline.audio.views import make_view, view_seed  # SciPy's filters: only where they are needed
+
+    seeds = {view: view_seed(clip.samples_digest, view) for _, view in wanted}
+    return {(rate_hz, view): make_view(*clip.at_rate[rate_hz], rate_hz, seeds[view]) for rate_hz, view in wanted}
 
 
 def _one_line(error: Exception) -> str:

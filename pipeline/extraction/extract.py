@@ -102,7 +102,8 @@ def _run(
 
 
 def _require_one_teacher_for_weights(settings: ExtractSettings) -> None:
-    teachers = [name for name in settings.requests if registry.find_extractor(registry.split_request(name)[0]).weights]
+    names = {registry.split_view(registry.split_request(request)[0])[0] for request in settings.requests}
+    teachers = [name for name in names if registry.find_extractor(name).weights]
     if settings.weights is not None and len(teachers) != 1:
         raise SettingError(f"--weights goes with one teacher; this run has {len(teachers)}.")
 

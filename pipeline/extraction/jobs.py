@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pipeline import registry
 
 if TYPE_CHECKING:  # kept light: processes that only decode import this module, too
     import numpy as np
@@ -19,7 +21,8 @@ if TYPE_CHECKING:  # kept light: processes that only decode import this module, 
 class ExtractorSpec:
     """How a worker builds an extractor: by name, since cards and builders are code.
 
-    ``weights`` are verified local files, in the order of the card.
+    ``weights`` are verified local files, in the order of the card.  A ``name`` that ends in ``:view=K``
+    is of the same network, which then hears view K of each clip.
     """
 
     name: str
@@ -27,6 +30,15 @@ class ExtractorSpec:
     mode: Mode
     weights: tuple[Path, ...] = ()
     batch_clips: int = 8
+
+    @property
+    def view(self) -> int:
+        """The view of each clip that the network hears; 0 for the clip as it is."""
+        return registry.split_view(self.name)[1]
+
+    def clean(self) -> ExtractorSpec:
+        """The same network, hearing the clips as they are."""
+        return replace(self, name=registry.split_view(self.name)[0])
 
 
 @dataclass(frozen=True, slots=True)

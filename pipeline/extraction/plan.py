@@ -136,16 +136,18 @@ def estimate_worker_bytes(stores: Sequence[StorePlan], clip_s: float) -> int:
     Does not depend on the number of clips or on the length of files.
     """
     total = _BASE_BYTES
-    seen = set()
+    heard, networks = set(), set()
     for store in stores:
         spec, target = store.output.spec, store.output.target
         total += target.shard_clips * target.frames * target.channels * 8
-        if spec in seen:
-            continue
-        seen.add(spec)
         clip_bytes = int(clip_s * store.rate_hz) * 4
+        total += clip_bytes * spec.batch_clips * _GROUPS_IN_MEMORY * (spec not in heard)
+        heard.add(spec)
+        if spec.clean() in networks:
+            continue
+        networks.add(spec.clean())
         total += 4 * store.n_numbers
-        total += clip_bytes * spec.batch_clips * (_GROUPS_IN_MEMORY + _ACTIVATION_FACTOR)
+        total += clip_bytes * spec.batch_clips * _ACTIVATION_FACTOR
     return total
 
 

@@ -31,6 +31,8 @@ from pipeline.stores.shrinking import Smaller, shrink
 from pipeline.stores.target import target_of, working_path
 from pipeline.weights.models import fetch_model
 
+TRAIN = "train"
+
 
 @dataclass
 class RunStore:
@@ -91,13 +93,15 @@ def make_spec(request: str, settings: ExtractSettings, listener: Listener) -> Ex
     return ExtractorSpec(name, chosen, settings.mode, files, settings.batch_clips or card.batch_clips)
 
 
-def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSettings, census: Census) -> list[RunStore]:
+def preview_stores(whole: ClipTable, spec: ExtractorSpec, settings: ExtractSettings, census: Census) -> list[RunStore]:
     """One store per output, as it is now; nothing is touched.
 
     Raises:
         StoreError: a store is there that was made with other settings.
+        SettingError: there are no clips that this extractor is to hear.
     """
     card = registry.find_extractor(spec.name)
+    table = choose_clips(whole, card, spec.view)
     extractor = load_extractor(spec, "cpu")
     n_numbers = 2 * card.n_parameters + sum(getattr(part, "n_derived", 0) for part in extractor.modules())
     digests = tuple(weights.digest_of(path) for path in spec.weights)
@@ -120,6 +124,23 @@ def preview_stores(table: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
         found.append(RunStore(card, spec, path, known, arrays, pending, resumed, n_numbers, fresh, update))
         found[-1].smaller = smaller
     return found
+
+
+def choose_clips(table: ClipTable, card: ExtractorCard, view: int) -> ClipTable:
+    """The clips of an extractor's stores: all, but for a teacher's views those that a probe may be fitted on.
+
+    Raises:
+        SettingError: no training clip has a known label.
+    """
+    if not view or card.kind != "teacher":
+        return table
+    chosen = table.select((table.split == TRAIN) & table.labelled())
+    if not len(chosen):
+        raise SettingError(
+            f"--teacher-views: {table.name!r} has no clips of the split {TRAIN!r} with known labels, and teachers hear "
+            "views of those alone, for their probes. Leave the option out, or give the clips splits and labels."
+        )
+    return chosen
 
 
 def drop_removed(

@@ -19,11 +19,13 @@ Removed = Literal["keep", "drop"]
 class ExtractSettings:
     """What to extract and how.
 
-    ``requests`` are ``NAME`` or ``NAME/OUTPUT+OUTPUT`` (``musicnn``, ``panns/clip``, ``mel-small``).
-    ``weights`` is a local file (or folder) for the one teacher asked for.  Without ``preflight``,
-    teachers of new stores are not checked first, and the stores say so.  ``reuse`` are stores (paths,
-    URLs, or folders of them) whose features are copied where samples and fingerprint are the same.
-    ``removed`` says what becomes of clips of a store that are not in the clip table.
+    ``requests`` are ``NAME`` or ``NAME/OUTPUT+OUTPUT`` (``musicnn``, ``panns/clip``, ``mel-small``); one whose
+    name ends in ``:view=K`` is of view K of each clip (``mel-small:view=1``, ``musicnn:view=1/pools``).
+    Teachers hear views of training clips with known labels alone.  ``weights`` is a local file (or folder)
+    for the one teacher asked for.  Without ``preflight``, teachers of new stores are not checked first, and
+    the stores say so.  ``reuse`` are stores (paths, URLs, or folders of them) whose features are copied
+    where samples and fingerprint are the same.  ``removed`` says what becomes of clips of a store that are
+    not in the clip table.
     """
 
     requests: tuple[str, ...]

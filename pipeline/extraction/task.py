@@ -45,6 +45,7 @@ def run_shard(job: ShardJob) -> ShardResult:
         job.clips,
         clip_s=job.clip_s,
         rates_hz=sorted({extractor.card.rate_hz for extractor in extractors.values()}),
+        views=sorted({(extractor.card.rate_hz, spec.view) for spec, extractor in extractors.items() if spec.view}),
         group_clips=max(spec.batch_clips for spec in specs),
         dead=dict(job.dead),
         n_threads=_decode_threads(job),
@@ -60,9 +61,13 @@ def run_shard(job: ShardJob) -> ShardResult:
     return shard.result(decode_s, network_s)
 
 
-@lru_cache(maxsize=_KEEP_EXTRACTORS)
 def load_extractor(spec: ExtractorSpec, device: str) -> Extractor:
-    """Build an extractor once per worker process."""
+    """Build an extractor once per worker process; its views are heard by the same one."""
+    return _build(spec.clean(), device)
+
+
+@lru_cache(maxsize=_KEEP_EXTRACTORS)
+def _build(spec: ExtractorSpec, device: str) -> Extractor:
     card = registry.find_extractor(spec.name)
     return build_extractor(card, outputs=spec.outputs, mode=spec.mode, weights=spec.weights, device=device)
 
@@ -188,7 +193,7 @@ def _run_network(shard: _Shard, spec: ExtractorSpec, extractor: Extractor, group
         places = range(group.first + first, group.first + first + len(part))
         if all(row in output.planned for output in wanted for row in places):
             continue
-        found = run_network(extractor, *_stack(part, extractor.card.rate_hz, job.clip_s), job.device)
+        found = run_network(extractor, *_stack(part, extractor.card.rate_hz, spec.view, job.clip_s), job.device)
         rows = slice(group.first + first, group.first + first + len(part))
         for output in wanted:
             features, n_frames = found[output.output]
@@ -196,14 +201,14 @@ def _run_network(shard: _Shard, spec: ExtractorSpec, extractor: Extractor, group
             shard.n_frames[output.target.name][rows] = n_frames
 
 
-def _stack(clips: Sequence[ClipAudio], rate_hz: int, clip_s: float) -> tuple[np.ndarray, np.ndarray]:
+def _stack(clips: Sequence[ClipAudio], rate_hz: int, view: int, clip_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Audio [batch, samples] and valid samples [batch]; failed and copied clips are silence."""
     n = n_samples(clip_s, rate_hz)
     audio = np.zeros((len(clips), n), np.float32)
     n_valid = np.full(len(clips), n, np.int64)
     for row, clip in enumerate(clips):
         if clip.error is None and not clip.skipped:
-            audio[row], n_valid[row] = clip.at_rate[rate_hz]
+            audio[row], n_valid[row] = clip.heard(rate_hz, view)
     return audio, n_valid
 
 

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from badfiles import music
+from scipy.signal import freqz
 
-from pipeline.audio.views import ViewSettings, equalizer, make_view, view_seed
+from pipeline import registry
+from pipeline.audio.views import ViewSettings, biquad, make_view, view_card, view_seed
+from pipeline.errors import SettingError
 
 RATE_HZ = 16_000
 
@@ -20,8 +25,8 @@ def test_a_view_follows_from_its_seed_alone() -> None:
     first, again, other = (make_view(clip, len(clip), RATE_HZ, seed)[0] for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
-    assert view_seed("a/b.wav", 0) == view_seed("a/b.wav", 0)
-    assert len({view_seed("a", 0), view_seed("a", 1), view_seed("b", 0)}) == 3
+    assert view_seed(b"a", 1) == view_seed(b"a", 1)
+    assert len({view_seed(b"a", 1), view_seed(b"a", 2), view_seed(b"b", 1)}) == 3
 
 
 @pytest.mark.parametrize("n_valid", [0, 1, RATE_HZ, 2 * RATE_HZ])
@@ -50,8 +55,21 @@ def test_a_view_that_may_do_nothing_does_nothing() -> None:
     ("shape", "low", "middle", "high"), [("low", 1, 0.5, 0), ("peak", 0, 1, 0), ("high", 0, 0.5, 1)]
 )
 def test_filters_do_what_their_names_say(shape: str, low: float, middle: float, high: float, gain_db: float) -> None:
-    level = 20 * np.log10(np.abs(equalizer(RATE_HZ, RATE_HZ, shape, 1_000.0, gain_db)))  # type: ignore[arg-type]
-    np.testing.assert_allclose(level[[10, 1_000, 7_900]], np.array([low, middle, high]) * gain_db, atol=0.1)
+    section = biquad(RATE_HZ, shape, 1_000.0, gain_db)  # type: ignore[arg-type]
+    _, response = freqz(section[:3], section[3:], worN=[10, 1_000, 7_900], fs=RATE_HZ)
+    np.testing.assert_allclose(20 * np.log10(np.abs(response)), np.array([low, middle, high]) * gain_db, atol=0.1)
+
+
+def test_the_card_of_a_view_says_all_that_changes_its_numbers() -> None:
+    card = registry.find_front_end("mel-small")
+    view = view_card(card, 2)
+    assert (view.name, view.parameters["view"], view.parameters["hop"]) == ("mel-small-view2", 2, 512)
+    told = {name for name in view.parameters if name.startswith("view_")}
+    assert told == {"view_rule", "view_seed"} | {f"view_{field.name}" for field in fields(ViewSettings)}
+    assert registry.find_extractor("mel-small:view=2") == view
+    for wrong in ("0", "x", "-1", "1:hop=2", "99999"):
+        with pytest.raises(SettingError, match="no number from 1 to"):
+            registry.find_extractor(f"mel-small:view={wrong}")
 
 
 def test_noise_lies_where_it_should() -> None:

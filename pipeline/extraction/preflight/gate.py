@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pipeline import provenance, weights
+from pipeline import provenance, registry, weights
 from pipeline.errors import PlanError
 from pipeline.events import Listener, Note, Warned
 from pipeline.extraction.jobs import ExtractorSpec
@@ -40,7 +40,8 @@ def require_preflight(
 ) -> None:
     """Check every teacher a store of which is to be created, and note the result in the store's meta.
 
-    Mels are no teachers, and stores that are there are held to their own canaries instead.
+    Mels are no teachers, views are heard by the same network, and stores that are there are held to
+    their own canaries instead.
 
     Raises:
         PlanError: a check failed; nothing has been written.
@@ -49,7 +50,7 @@ def require_preflight(
     for store in stores:
         if not store.fresh or store.card.kind != "teacher":
             continue
-        spec = store.spec
+        spec = store.spec.clean()
         if spec not in records:
             records[spec] = SKIPPED if skip else _passed(store, runner, device, threads, listener)
             _warn(records[spec], store, listener)
@@ -88,9 +89,9 @@ def _passed(store: RunStore, runner: Runner, device: str, threads: int, listener
     if known := _recall(path, key):
         return known
     name = store.card.name
-    report, versions = runner.call(run_preflight, store.spec, device, threads)
+    report, versions = runner.call(run_preflight, store.spec.clean(), device, threads)
     if not report.passed:
-        raise PlanError(refusal(report, store.spec.name))
+        raise PlanError(refusal(report, store.spec.clean().name))
     listener(Note(f"Preflight of {name} passed on {report.device} in {report.elapsed_s:.1f} s."))
     record = make_record(report, versions)
     with contextlib.suppress(OSError):  # a folder that may not be written costs the next run a few seconds
@@ -121,7 +122,7 @@ def _key(store: RunStore, device: str) -> dict[str, Any]:
     """Everything a pass depends on: card, code, weights, mode, outputs, PyTorch, kind of device, machine."""
     return {
         "rules": RULES,
-        "card": store.card.as_dict(),
+        "card": registry.find_extractor(store.spec.clean().name).as_dict(),
         "code": code_digest(store.card.builder),
         "outputs": store.spec.outputs,
         "mode": store.spec.mode,

@@ -35,11 +35,14 @@ def quoted(text: object) -> str:
 def _extracted(meta: StoreMeta, run: Mapping[str, Any]) -> list[str]:
     data = quoted(meta.dataset.get("name") or "FOLDER")
     asked, batches = _table(run.get("requests")), _table(run.get("batch_clips"))
-    name = one_line(asked.get(meta.extractor)) or meta.extractor
+    found = _table(meta.card.get("parameters")).get("view")
+    view = found if type(found) is int else 0
+    name = (one_line(asked.get(meta.extractor)) or meta.extractor).removesuffix(f":view={view}")
     if meta.card.get("kind") == "mel":
-        what = f"--teacher none --student {_student(meta)}"
+        what = f"--teacher none --student {_student(meta)}" + (f" --views {view}" if view else "")
     else:
         what = f"--teacher {quoted(f'{name}/{meta.output}')} --student none"
+        what += f" --teacher-views {view}" if view else ""
     batch = batches.get(meta.extractor)
     settings = f"--mode {quoted(meta.mode)} --dtype {quoted(meta.dtype)}"
     settings += f" --batch {batch}" if type(batch) is int else ""
