@@ -16,6 +16,7 @@ from pipeline.commands.extract import extract
 from pipeline.commands.lists import datasets, students, teachers
 from pipeline.commands.predict import predict
 from pipeline.commands.store import store
+from pipeline.commands.table import table
 from pipeline.commands.train import losses, probe, train
 from pipeline.commands.weights import weights
 from pipeline.errors import EastError
@@ -25,7 +26,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Data": (data,),
     "Stage one": (extract,),
     "Stores": (store,),
-    "Stage two": (train, probe, experiment, evaluate, compare, report, predict),
+    "Stage two": (train, probe, experiment, table, evaluate, compare, report, predict),
     "Lists": (teachers, students, losses, datasets, weights),
 }
 

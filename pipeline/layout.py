@@ -8,6 +8,8 @@
     data/NAME/stores/EXTRACTOR/OUTPUT.zarr|.h5  features
     data/NAME/runs/RUN/                         trained students and probes
     data/NAME/report/                           comparison: tables, figures, page
+    data/NAME/tables/TABLE/                     tables that recipes fill: Markdown, CSV, LaTeX
+    data/NAME/sweeps/SWEEP/                     searches over settings: trials, best recipe
 """
 
 from __future__ import annotations
@@ -72,3 +74,13 @@ def runs_dir(dataset: str) -> Path:
 def report_dir(dataset: str) -> Path:
     """Folder of a dataset's report."""
     return dataset_dir(dataset) / "report"
+
+
+def tables_dir(dataset: str) -> Path:
+    """Folder of the tables that recipes fill."""
+    return dataset_dir(dataset) / "tables"
+
+
+def sweeps_dir(dataset: str) -> Path:
+    """Folder of a dataset's searches over settings."""
+    return dataset_dir(dataset) / "sweeps"

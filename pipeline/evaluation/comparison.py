@@ -21,8 +21,9 @@ from pipeline.evaluation.bootstrap import (
 from pipeline.evaluation.evaluate import Unit
 from pipeline.evaluation.judge import judge
 from pipeline.evaluation.metrics import Reals, Scores
-from pipeline.evaluation.results import Comparison, Row, SetResult, Spread
+from pipeline.evaluation.results import Comparison, Measured, Row, SetResult, Spread
 from pipeline.evaluation.runs import Run, reported_splits, splits_of
+from pipeline.evaluation.significance import compare_metric, spread_interval
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.manifest import ClipTable
 
@@ -187,7 +188,19 @@ def _result(own: Mapping[int, _Judged], other: Mapping[int, _Judged]) -> SetResu
         difference_ci=paired_interval(resampled, {seed: judged.resampled.map for seed, judged in other.items()}),
         per_class_ap=_per_class(own),
         left_out=first.scores.left_out,
+        measured={name: _measured(name, own, other) for name in ("map", "roc_auc")},
     )
+
+
+def _measured(name: str, own: Mapping[int, _Judged], other: Mapping[int, _Judged]) -> Measured:
+    values, resampled = _values(own, name), {seed: _resampled(judged, name) for seed, judged in own.items()}
+    ci, over = spread_interval(values, resampled)
+    others = {seed: _resampled(judged, name) for seed, judged in other.items()}
+    return Measured(_spread(values), ci, over, compare_metric(values, _values(other, name), (resampled, others)))
+
+
+def _resampled(judged: _Judged, name: str) -> Reals:
+    return judged.resampled.map if name == "map" else judged.resampled.roc_auc
 
 
 def _values(judged: Mapping[int, _Judged], name: str) -> dict[int, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.evaluation.bootstrap import Interval, SeedDifference
 from pipeline.evaluation.runs import DatasetFacts, Run
+from pipeline.evaluation.significance import Difference, Over
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,16 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One metric of a row: over seeds, its 95 % interval and what that is over, and against the baseline."""
+
+    spread: Spread | None
+    ci: Interval
+    over: Over
+    against: Difference | None
+
+
+@dataclass(frozen=True)
 class SetResult:
     """One row on one set of clips or files.
 
@@ -29,6 +40,7 @@ class SetResult:
         map_ci: interval over clips of the mean over seeds.
         difference, difference_ci: mAP minus that of the row's baseline, paired by seed.
         per_class_ap: class to mean over seeds, None where it cannot be judged.
+        measured: ``map`` and ``roc_auc`` with intervals and tests over seeds where there are several.
     """
 
     n_items: int
@@ -41,6 +53,7 @@ class SetResult:
     difference_ci: Interval
     per_class_ap: Mapping[str, float | None]
     left_out: tuple[str, ...]
+    measured: Mapping[str, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Recipes: tables of settings that become runs."""
+"""Recipes: settings in files that become runs, tables of runs, and searches."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields
 
 from pipeline import layout
-from pipeline.distillation.settings import NO_TEACHER
+from pipeline.distillation.settings import NO_TEACHER, ProbeSettings, TrainSettings
 from pipeline.errors import EastError
 from pipeline.evaluation.runs import Run, list_runs
 from pipeline.experiments.recipe import Cell
@@ -27,19 +27,54 @@ def complete_runs(data: str) -> list[Run]:
 
 def is_there(cell: Cell, runs: Sequence[Run]) -> bool:
     """Whether one of the runs has exactly this cell's settings."""
+    return find_run(cell, runs) is not None
+
+
+def find_run(cell: Cell, runs: Sequence[Run]) -> Run | None:
+    """The first run that has exactly this cell's settings; settings that are newer than a run count as default."""
     wanted = json.loads(json.dumps(cell.settings.config()))
-    return any(run.kind == cell.row.kind and _same_settings(wanted, run.config) for run in runs)
+    asked = _asked_stores(cell.settings)
+    usual = json.loads(json.dumps({spec.name: spec.default for spec in fields(cell.settings) if spec.name != "data"}))
+    for run in runs:
+        found = usual | dict(run.config)
+        same = all(_equal(found.get(key), value) for key, value in wanted.items() if key not in ("teacher", "store"))
+        if run.kind == cell.row.kind and same and _reads(run, asked):
+            return run
+    return None
 
 
-def _same_settings(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    """Equal but for stores: a run names what it read (``musicnn/pools``), a cell what it asks for (``musicnn``)."""
-    others = wanted.keys() - {"teacher", "store"}
-    if wanted["store"] or any(wanted[key] != found.get(key) for key in others):
-        return False
-    asked, read = [name for name in wanted["teacher"] if name != NO_TEACHER], found.get("teacher", [])
+def _equal(found: object, wanted: object) -> bool:
+    """Equal values; in a table, what a run from before a setting existed does not say is no difference."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return all(found.get(key, value) == value for key, value in wanted.items())
+    return found == wanted
+
+
+def _asked_stores(settings: TrainSettings | ProbeSettings) -> tuple[str, ...] | None:
+    """Names of the teacher stores that a cell asks for (``musicnn``, ``musicnn/pools``); None: the only one there."""
+    if isinstance(settings, TrainSettings) and not settings.loss_settings().needs_teacher:
+        return ()
+    if settings.store:
+        return tuple(_name_of(path) for path in settings.store)
+    return tuple(name for name in settings.teacher if name != NO_TEACHER) or None
+
+
+def _reads(run: Run, asked: tuple[str, ...] | None) -> bool:
+    read = [str(name) for name in run.config.get("teacher", [])]
+    if asked is None:
+        return len(read) == 1
     return len(asked) == len(read) and all(
         name == one or one.startswith(f"{name}/") for name, one in zip(asked, read, strict=True)
     )
+
+
+def _name_of(path: str) -> str:
+    """Extractor and output of a store; one that cannot be opened is nobody's."""
+    try:
+        with open_store(path) as store:
+            return store.meta.name
+    except EastError:
+        return path
 
 
 def _store_contents(data: str) -> Mapping[tuple[str, str], str]:

@@ -1,36 +1,48 @@
-"""Recipes: strict TOML tables of settings, turned into rows and cells before anything runs.
+"""Recipes: strict TOML files of settings, turned into rows and cells before anything runs.
 
-A recipe has ``title``, ``data``, ``seeds``, a table ``common`` and tables ``row``.  A row has a
-``title``, a ``kind`` (``student``, the default, or ``probe``) and settings that replace the common
-ones: those of ``TrainSettings`` or ``ProbeSettings``, except ``data``, ``seed``, ``name`` and
-``group``, which the recipe gives.  Common settings that a probe does not know are not given to it.
-``labelled = "all"`` keeps every label.
+A recipe of one row has its settings at the top of the file::
+
+    format = 1
+    title = "EAsT-Final, PaSST"
+    data = "openmic"
+    seeds = [1223]
+    loss = "east-final"
+    teacher = ["passt"]
+
+One of several rows has tables ``row``, each with a ``title``, and settings for all of them in a
+table ``common`` or at the top.  ``kind`` is ``student`` (the default) or ``probe``; settings are
+those of ``TrainSettings`` or ``ProbeSettings``, and common ones that a probe does not know are not
+given to it.  ``labelled = "all"`` keeps every label, ``extends = "base.toml"`` takes over another
+file.  A recipe of one row may also say ``seed``, ``name`` and ``group``, as every run's own
+``recipe.toml`` does.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from importlib.resources import files
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.distillation.losses.settings import find_loss
 from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.errors import SettingError, UnknownNameError
+from pipeline.experiments.checking import (
+    GIVEN,
+    SETTINGS,
+    Kind,
+    all_settings,
+    known_settings,
+    merged,
+    parse_changes,
+    require_known,
+    require_seeds,
+)
+from pipeline.experiments.recipefiles import META, Source, expand, find, read, recipes, table
 
 FORMAT_VERSION = 1
-Kind = Literal["student", "probe"]
-_GIVEN = frozenset({"data", "seed", "name", "group"})
-_SETTINGS: dict[str, type[TrainSettings] | type[ProbeSettings]] = {"student": TrainSettings, "probe": ProbeSettings}
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "tuple[str, ...]": (list, tuple),
-}
+__all__ = [
+    "FORMAT_VERSION", "Cell", "Recipe", "Row", "cells_of", "expand", "load_recipe", "one_run", "plan", "recipes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,24 +95,22 @@ def load_recipe(name: str, *, data: str = "", losses: Sequence[str] = (), change
     Raises:
         SettingError: not a recipe; unknown keys name the nearest.
     """
-    values = _read(name)
-    _only(values, ("format", "title", "data", "seeds", "common", "row"), "recipe key")
-    if values.get("format") != FORMAT_VERSION:
-        raise SettingError(f"Recipe {name!r} has format {values.get('format')!r}; this program reads {FORMAT_VERSION}.")
-    seeds, common = _seeds(values.get("seeds")), _table(values.get("common", {}), "common")
-    changed = dict(_parse_change(change) for change in changes)
-    seeds = _seeds(changed.pop("seeds", seeds))
-    _check_common(common)
-    _check_common(changed)
-    rows = [_row(_table(row, "row"), common, changed) for row in values.get("row", [])]
-    rows = _with_losses(rows, losses, common, changed)
+    source = read(find(name))
+    meta = source.meta
+    if meta.get("format") != FORMAT_VERSION:
+        raise SettingError(f"Recipe {name!r} has format {meta.get('format')!r}; this program reads {FORMAT_VERSION}.")
+    changed = parse_changes(changes)
+    seeds = require_seeds(changed.pop("seeds", _seeds(source)))
+    require_known(changed, all_settings(), "setting")
+    require_known(source.common, all_settings(), "setting")
+    rows = _rows(source, changed, losses)
     titles = [row.title for row in rows]
     if not rows or len(set(titles)) != len(titles):
         raise SettingError(f"Recipe {name!r} must have rows with different titles, found {titles}.")
-    where = data or str(values.get("data", ""))
+    where = data or str(meta.get("data", ""))
     if not where:
         raise SettingError(f"Recipe {name!r} names no dataset. Say which with --data NAME.")
-    return Recipe(Path(name).stem, str(values.get("title", name)), where, seeds, tuple(rows))
+    return Recipe(source.path.stem, str(meta.get("title", name)), where, seeds, tuple(rows))
 
 
 def plan(recipe: Recipe) -> tuple[Cell, ...]:
@@ -112,10 +122,52 @@ def plan(recipe: Recipe) -> tuple[Cell, ...]:
     return tuple(_cells(recipe))
 
 
-def recipes() -> tuple[str, ...]:
-    """Names of our own recipes."""
-    folder = files("pipeline.experiments").joinpath("recipes")
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml")))
+def cells_of(recipes: Sequence[Recipe]) -> tuple[Cell, ...]:
+    """Cells of several recipes, which are the rows of one table: first seeds of all, then second ones.
+
+    Raises:
+        SettingError: rows of equal titles or equal settings, or of different datasets.
+    """
+    ranked = [(seeds.index(cell.settings.seed), cell) for one in recipes for seeds in [one.seeds] for cell in plan(one)]
+    cells = tuple(cell for _, cell in sorted(ranked, key=lambda pair: pair[0]))
+    if len({cell.settings.data for cell in cells}) > 1:
+        names = ", ".join(sorted({cell.settings.data for cell in cells}))
+        raise SettingError(f"A table is about one dataset, these recipes are about several: {names}. Use --data NAME.")
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        for key, what in ((cell.label, "title"), (str(cell.settings.config()), "settings")):
+            other = seen.setdefault(key, cell)
+            if other is not cell:
+                raise SettingError(
+                    f"Two rows have the same {what}: {other.row.title!r} and {cell.row.title!r}. Leave one of them out."
+                )
+    return cells
+
+
+def one_run(name: str, kind: str, given: Mapping[str, Any]) -> TrainSettings | ProbeSettings:
+    """Settings of the one run that a recipe describes, with those of the user on top.
+
+    Args:
+        kind: ``student`` or ``probe``.
+        given: settings that win over the recipe's; ``group`` also chooses among several rows, and
+            without ``seed`` the first of the recipe's seeds is taken.
+
+    Raises:
+        SettingError: several rows and none chosen, or a row of the other kind.
+    """
+    recipe, group = load_recipe(name, data=str(given.get("data") or "")), str(given.get("group") or "")
+    rows = [row for row in recipe.rows if len(recipe.rows) == 1 or row.title == group]
+    if not rows:
+        titles = ", ".join(repr(row.title) for row in recipe.rows)
+        raise SettingError(
+            f"Recipe {name!r} has {len(recipe.rows)} rows: choose one with --group, of {titles}; "
+            f"or make them all with: east experiment {name}"
+        )
+    if rows[0].kind != kind:
+        verb = {"student": "train", "probe": "probe"}[rows[0].kind]
+        raise SettingError(f"Recipe {name!r} is of a {rows[0].kind}. Use: east {verb} --recipe {name}")
+    values = {"group": rows[0].title} | dict(rows[0].settings) | {"data": recipe.data, "seed": recipe.seeds[0]}
+    return SETTINGS[kind](**(values | dict(given)))
 
 
 def _cells(recipe: Recipe) -> Iterator[Cell]:
@@ -123,36 +175,65 @@ def _cells(recipe: Recipe) -> Iterator[Cell]:
         for row in recipe.rows:
             values = dict(row.settings) | {"data": recipe.data, "seed": seed, "group": row.title}
             try:
-                yield Cell(row, _SETTINGS[row.kind](**values))
+                yield Cell(row, SETTINGS[row.kind](**values))
             except SettingError as error:
                 error.add_note(f"in row {row.title!r} of recipe {recipe.name!r}")
                 raise
 
 
-def _read(name: str) -> dict[str, Any]:
-    if name in recipes():
-        text = files("pipeline.experiments").joinpath("recipes", f"{name}.toml").read_text(encoding="utf-8")
-    elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
-    else:
-        raise UnknownNameError("recipe (nor a file)", name, recipes())
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"Recipe {name!r} is not TOML: {error}.") from error
+def _seeds(source: Source) -> Any:
+    if "seed" not in source.own:
+        return source.meta.get("seeds")
+    if "seeds" in source.meta:
+        raise SettingError(f"Recipe '{source.path}' says both seed and seeds. Keep one of them.")
+    return [source.own["seed"]]
+
+
+def _rows(source: Source, changed: Mapping[str, Any], losses: Sequence[str]) -> list[Row]:
+    if source.rows:
+        keys = ("extends", *META, "common", "row")
+        require_known(source.own, (*keys, *all_settings()), "recipe key")
+        common = source.common | source.own
+        rows = [_row(table(row, "row"), common, changed) for row in source.rows]
+        return _with_losses(rows, losses, common, changed)
+    rows = [_only_row(source, changed)]
+    return _with_losses(rows, losses, source.common | source.own, changed) if losses else rows
+
+
+def _only_row(source: Source, changed: Mapping[str, Any]) -> Row:
+    """The row of a recipe whose settings stand at the top."""
+    kind = _require_kind(source.meta.get("kind", "student"))
+    settings = {key: value for key, value in source.own.items() if key not in GIVEN}
+    require_known(source.own, ("extends", *META, "common", "row", *GIVEN, *known_settings(kind)), "recipe key")
+    title = source.meta.get("title") or source.own.get("group") or source.path.stem
+    found = merged(kind, source.common, settings, changed)
+    return Row(_require_title(title, settings), kind, found | _of_one_run(source.own))
+
+
+def _of_one_run(own: Mapping[str, Any]) -> dict[str, str]:
+    found = {key: own[key] for key in ("name", "group") if key in own}
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise SettingError(f"{key} must be str, found {value!r}.")
+    return found
 
 
 def _row(values: dict[str, Any], common: Mapping[str, Any], changed: Mapping[str, Any]) -> Row:
-    title, kind = values.pop("title", None), values.pop("kind", "student")
+    title, kind = values.pop("title", None), _require_kind(values.pop("kind", "student"))
+    require_known(values, known_settings(kind), f"setting of a {kind}")
+    return Row(_require_title(title, values), kind, merged(kind, common, values, changed))
+
+
+def _require_kind(kind: Any) -> Kind:
+    if kind not in ("student", "probe"):
+        raise UnknownNameError("kind of row", str(kind), SETTINGS)
+    return "probe" if kind == "probe" else "student"
+
+
+def _require_title(title: Any, values: Mapping[str, Any]) -> str:
     if not isinstance(title, str) or not title.strip():
-        raise SettingError(f"Every row of a recipe needs a title; the row with {values} has none.")
-    if kind not in _SETTINGS:
-        raise UnknownNameError("kind of row", str(kind), _SETTINGS)
-    known = _known(kind)
-    _only(values, known, f"setting of a {kind}")
-    merged = {key: value for key, value in common.items() if key in known} | values
-    merged |= {key: value for key, value in changed.items() if key in known}
-    return Row(title, kind, {key: _checked(kind, key, value) for key, value in merged.items()})
+        raise SettingError(f"Every row of a recipe needs a title; the row with {dict(values)} has none.")
+    return title
 
 
 def _with_losses(
@@ -166,56 +247,3 @@ def _with_losses(
         if all(row.settings.get("loss") != loss.name for row in rows):
             rows = [*rows, _row({"title": loss.name, "loss": loss.name}, common, changed)]
     return rows
-
-
-def _known(kind: str) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(_SETTINGS[kind]) if field.name not in _GIVEN)
-
-
-def _check_common(values: Mapping[str, Any]) -> None:
-    _only(values, {*_known("student"), *_known("probe")}, "setting")
-
-
-def _checked(kind: str, key: str, value: Any) -> Any:
-    """A value of the type that the setting has; ``"all"`` labels become None."""
-    if key == "labelled" and value == "all":
-        return None
-    declared = next(str(field.type) for field in fields(_SETTINGS[kind]) if field.name == key)
-    types = _TYPES.get(declared.removesuffix(" | None"), (object,))
-    right = isinstance(value, types) and (bool in types or not isinstance(value, bool))
-    if not right or (isinstance(value, (list, tuple)) and not all(isinstance(entry, str) for entry in value)):
-        raise SettingError(f"{key} must be {declared}, found {value!r}.")
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _parse_change(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    key = key.strip().replace("-", "_")
-    if not equals or not key:
-        raise SettingError(f"--set {text!r} is not KEY=VALUE, such as --set steps=2000.")
-    listed = value if value.strip().startswith("[") else f"[{value}]"
-    for written in (listed,) if key == "seeds" else (value,):
-        try:
-            return key, tomllib.loads(f"x = {written}")["x"]
-        except tomllib.TOMLDecodeError:
-            continue
-    return key, value.split(",") if key in ("teacher", "store") else value
-
-
-def _seeds(values: Any) -> tuple[int, ...]:
-    good = isinstance(values, (list, tuple)) and values
-    if not good or not all(type(seed) is int and seed >= 0 for seed in values) or len(set(values)) != len(values):
-        raise SettingError(f"seeds must be different whole numbers of at least 0, such as [1, 2, 3]; found {values!r}.")
-    return tuple(values)
-
-
-def _table(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise SettingError(f"{name!r} must be a table in a recipe, found {value!r}.")
-    return dict(value)
-
-
-def _only(values: Mapping[str, Any], known: Sequence[str] | set[str], kind: str) -> None:
-    for key in values:
-        if key not in known:
-            raise UnknownNameError(kind, key, known)
