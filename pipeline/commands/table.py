@@ -83,6 +83,7 @@ def table(
     folder = Path(out) if out else tables_dir(filled.data) / filled.name
     sheet = publish(filled.comparison, [row.title for row in filled.rows], folder)
     show("")
-    show_table("", sheet.columns, sheet.lines, numeric=range(sheet.columns.index("seeds"), len(sheet.columns)))
+    columns, lines = sheet.narrow()
+    show_table("", columns, lines, numeric=range(columns.index("seeds"), len(columns)))
     show("\n" + "\n".join([*sheet.notes, "", filled.text(), f"Written: {folder}"]))
     filled.require()

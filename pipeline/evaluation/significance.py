@@ -55,8 +55,7 @@ def spread_interval(values: Mapping[int, float], resampled: Mapping[int, Reals])
     """
     if len(values) > 1:
         found = student_interval(list(values.values()))
-        assert found.low is not None and found.high is not None
-        return Interval(max(0.0, found.low), min(1.0, found.high)), "seeds"  # a metric lies between
+        return Interval(max(0.0, found.low or 0.0), min(1.0, found.high or 1.0)), "seeds"  # a metric lies between
     drawn = list(resampled.values())
     return (interval(drawn[0]) if drawn else Interval(None, None)), "clips"
 

@@ -22,6 +22,7 @@ METRICS = {"map": "mAP", "roc_auc": "ROC-AUC"}
 LEVEL = 0.05
 _CLIPS = "†"
 _NONE = "–"
+_INTERVAL = "95 % interval"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     char: f"\\{char}" for char in "&%$#_{}"
 }
@@ -36,6 +37,11 @@ class Sheet:
     lines: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
 
+    def narrow(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and lines without the intervals of the metrics themselves, for a terminal."""
+        kept = [index for index, name in enumerate(self.columns) if name != _INTERVAL]
+        return [self.columns[index] for index in kept], [[line[index] for index in kept] for line in self.lines]
+
 
 def make_sheet(comparison: Comparison | None, titles: Sequence[str]) -> Sheet:
     """Lines for all titles, those without runs with dashes.
@@ -48,7 +54,7 @@ def make_sheet(comparison: Comparison | None, titles: Sequence[str]) -> Sheet:
     adjusted = _adjusted(comparison)
     columns = ["row", *(["set"] if len(sets) > 1 else []), "seeds"]
     for title in METRICS.values():
-        columns += [title, "95 % interval", f"Δ {title} (95 % interval)", _test_name(rows.values())]
+        columns += [title, _INTERVAL, f"Δ {title} (95 % interval)", _test_name(rows.values())]
     lines = [
         (title, *([name] if len(sets) > 1 else []), *_cells(rows.get(title), name, adjusted))
         for title in titles
