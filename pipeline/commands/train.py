@@ -61,8 +61,7 @@ def _sources(command: _F) -> _F:
     "--loss",
     default="kd",
     show_default=True,
-    help="labels, kd, kd-labelled, dcor, cosine, east-final, east-all, east-cosine, east-kd or east-kd-all; "
-    "`east losses` explains them.",
+    help="labels, kd, dcor, cka, rkd, east-final, east-kd, ...; `east losses` lists and explains them.",
 )
 @click.option(
     "--lam",
@@ -71,9 +70,28 @@ def _sources(command: _F) -> _F:
     "short schedules.  [default: the loss's: 0.9 for kd, else 0.5]",
 )
 @click.option("--tau", type=float, help="Temperature of distillation.  [default: 1 for kd, else 2]")
-@click.option("--stage", help="Student stage that a feature loss sees: final, 1, 2, 3 or all.  [default: the loss's]")
-@click.option("--align", help="How frames meet: repeat the coarser, or the time mean.  [default: repeat]")
+@click.option(
+    "--stage",
+    help="Student stages that a feature loss sees: final, 1, 2, ..., all, or a weight for each: 0.2,0.3,0.5.  "
+    "[default: the loss's]",
+)
+@click.option(
+    "--align", help="How frames meet: repeat or interpolate the coarser, or the time mean.  [default: repeat]"
+)
 @click.option("--kd-share", type=float, help="Share of distillation beside a feature loss, 0 to 1.  [default: 0.3]")
+@click.option("--kd-targets", help="The probe's soft probabilities, or its hard decisions.  [default: soft]")
+@click.option("--kd-scale", type=float, help="Factor of distillation.  [default: 4 for kd, else tau squared; hard: 1]")
+@click.option(
+    "--feature",
+    help="Feature loss instead of the loss's own: none, dcor, cosine, cka, rkd, rkd-distance, rkd-angle, pkt, "
+    "attention or projection.",
+)
+@click.option("--feature-scale", type=float, help="Factor of the feature loss.  [default: 1]")
+@click.option("--clips", help="Clips that follow the teacher: all, or labelled.  [default: the loss's]")
+@click.option("--teachers", help="Several teachers: each a feature loss, or one joint geometry.  [default: each]")
+@click.option("--teacher-weights", help="Of several teachers' feature losses: 0.7,0.3.  [default: all alike]")
+@click.option("--lam-schedule", help="constant, warmup (from 0 to lam) or cosine (lam to 0).  [default: constant]")
+@click.option("--lam-warmup", type=float, help="Share of the steps of that warm-up, 0 to 1.  [default: 0.1]")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Optimiser steps.")
 @click.option("--batch", type=click.IntRange(2), default=32, show_default=True, help="Clips per step.")
 @click.option(
@@ -89,6 +107,16 @@ def _sources(command: _F) -> _F:
 @click.option("--schedule", default="onecycle", show_default=True, help="onecycle, plateau (the paper's) or constant.")
 @click.option("--specaugment/--no-specaugment", default=True, show_default=True, help="Mask bands of the input.")
 @click.option("--mixup/--no-mixup", default=False, show_default=True, help="Mix clips, labels and teachers in pairs.")
+@click.option(
+    "--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights, such as 0.999; 0: none."
+)
+@click.option(
+    "--average-last",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Or the plain mean over this last share of steps.",
+)
 @click.option(
     "--validate-every", type=click.IntRange(0), default=0, help="Steps between validations.  [default: steps / 15]"
 )
@@ -125,6 +153,8 @@ def train(**options: Any) -> None:
       east train --data chorales --loss labels --labelled 200 --steps 700
       east train --data chorales --teacher panns/frames --loss east-kd \\
           --lam 0.8 --batch 16 --schedule plateau --lr 1e-4 --weight-decay 1e-4 --clip-norm 1
+      east train --data chorales --teacher musicnn --labelled 200 --loss kd --feature rkd \\
+          --stage 0.2,0.3,0.5 --ema 0.999
     """
     from pipeline.distillation.settings import TrainSettings
     from pipeline.distillation.trainer import train as run
@@ -169,10 +199,18 @@ def losses() -> None:
     from pipeline.distillation.losses.settings import LOSSES
 
     rows = [
-        [loss.name, f"{loss.lam:g}", f"{loss.tau:g}" if loss.kd else "", loss.feature, loss.clips, loss.summary]
+        [
+            loss.name,
+            f"{loss.lam:g}",
+            f"{loss.kd_targets} {loss.tau:g}" if loss.kd else "",
+            loss.feature if loss.feature != "none" else "",
+            loss.stage if loss.feature != "none" else "",
+            loss.clips,
+            loss.summary,
+        ]
         for loss in LOSSES.values()
     ]
-    show_table("", ["loss", "lam", "tau", "features", "clips", "what it is"], rows, numeric=(1, 2))
+    show_table("", ["loss", "lam", "kd, tau", "features", "stage", "clips", "what it is"], rows, numeric=(1,))
 
 
 def _split_lists(options: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.distillation.batches import Answers
 from pipeline.distillation.preparation import TRAIN, Scored
 from pipeline.distillation.runfolder import describe_dataset, describe_store
-from pipeline.distillation.settings import ProbeSettings, TrainSettings
+from pipeline.distillation.settings import LOSS_VALUES, ProbeSettings, TrainSettings
 from pipeline.distillation.students.contract import build_student, count_parameters
 from pipeline.licences import strictest
 from pipeline.manifest import ClipTable
@@ -92,8 +92,9 @@ def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled:
     labels = f"{n_labelled} labels" if settings.labelled else "all labels"
     changed = [
         f"{name} {getattr(settings, name)}"
-        for name in ("lam", "tau", "stage", "align", "kd_share", "probe", "steps", "batch", "labelled_share", "lr",
-                     "weight_decay", "clip_norm", "schedule", "specaugment", "mixup", "patience", "precision")
+        for name in (*LOSS_VALUES, "probe", "steps", "batch", "labelled_share", "lr",
+                     "weight_decay", "clip_norm", "schedule", "specaugment", "mixup", "ema",
+                     "average_last", "patience", "precision")
         if getattr(settings, name) != getattr(usual, name)
     ]  # fmt: skip
     return " ".join(part for part in (settings.student, settings.loss, names, labels, *changed) if part)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.audio.extractor import Frames
 from pipeline.distillation.augment import mixup, spec_augment
+from pipeline.distillation.averaging import averaged
 from pipeline.distillation.batches import Batch
 from pipeline.distillation.losses.compose import compose
-from pipeline.distillation.losses.settings import LossSettings
+from pipeline.distillation.losses.projection import Projections
+from pipeline.distillation.losses.schedule import lam_at
+from pipeline.distillation.losses.settings import LossSettings, choose_stages
 from pipeline.distillation.students.contract import Student
 from pipeline.errors import TrainingError
 
 PLATEAU_FACTOR = 0.2
 PLATEAU_PATIENCE = 5
+_PROBE_FRAMES = 128
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Recipe:
     specaugment: bool
     mixup: bool
     seed: int
+    ema: float = 0.0
+    average_last: float = 0.0
 
 
 class Distiller(lightning.LightningModule):
@@ -44,11 +51,26 @@ class Distiller(lightning.LightningModule):
     Attributes:
         history: one row per validation.
         best: ``step`` and ``valid_map`` of the best validation so far.
+        averaged: the student's weights averaged over steps, or None.
+        maps: learned maps of the loss ``projection``, or None; no part of the student.
+
+    Args:
+        teacher_channels: of each teacher store.
     """
 
-    def __init__(self, student: Student, loss: LossSettings, recipe: Recipe, task: str) -> None:
+    def __init__(
+        self,
+        student: Student,
+        loss: LossSettings,
+        recipe: Recipe,
+        task: str,
+        *,
+        teacher_channels: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.student, self.loss, self.recipe, self.task = student, loss, recipe, task
+        self.averaged = averaged(student, ema=recipe.ema) if recipe.ema or recipe.average_last else None
+        self.maps = _projections(student, loss, teacher_channels)
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.spent_s = 0.0
@@ -73,9 +95,30 @@ class Distiller(lightning.LightningModule):
         output = self.student(batch.mel.features, batch.mel.n_frames)
         stages = tuple(Frames(stage.features.float(), stage.n_frames) for stage in output.stages)
         with torch.autocast(self.device.type, enabled=False):  # distances of 16-bit products are noise
-            terms = compose(self.loss, batch.goal, output.logits.float(), stages, self.task)
+            lam = lam_at(self.loss, self.global_step, self.recipe.steps)
+            terms = compose(self.loss, batch.goal, output.logits.float(), stages, self.task, lam=lam, maps=self.maps)
         self._note(terms)
         return terms["total"]
+
+    @property
+    def judged(self) -> Student:
+        """What is validated and kept: the averaged student where there is one already."""
+        if self.averaged is None or not int(self.averaged.n_averaged):
+            return self.student
+        student: Student = self.averaged.module  # type: ignore[assignment]
+        return student
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step of the optimiser; then the averages follow."""
+        super().optimizer_step(*args, **kwargs)  # Lightning counts the step when this returns
+        first = round(self.recipe.steps * (1 - self.recipe.average_last)) if self.recipe.average_last else 0
+        if self.averaged is not None and self.global_step >= first:
+            self.averaged.update_parameters(self.student)
+
+    def _learned(self) -> Iterator[nn.Parameter]:
+        yield from self.student.parameters()
+        if self.maps is not None:
+            yield from self.maps.parameters()
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         if self.recipe.mixup:
@@ -109,13 +152,13 @@ class Distiller(lightning.LightningModule):
         """
         recipe = self.recipe
         if recipe.schedule == "plateau":
-            adam = torch.optim.Adam(self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+            adam = torch.optim.Adam(self._learned(), lr=recipe.lr, weight_decay=recipe.weight_decay)
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 adam, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
             )
             return adam
         adamw = torch.optim.AdamW(
-            self.student.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=not recipe.clip_norm
+            self._learned(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=not recipe.clip_norm
         )
         if recipe.schedule == "constant":
             return adamw
@@ -144,6 +187,26 @@ class Distiller(lightning.LightningModule):
         state = getattr(self, "_restored_plateau", None)
         if self._plateau is not None and state:
             self._plateau.load_state_dict(state)
+
+
+def _projections(student: Student, loss: LossSettings, teacher_channels: Sequence[int]) -> Projections | None:
+    """The maps that the loss learns, after the student, so that its first weights do not depend on them."""
+    if loss.feature != "projection" or not loss.uses_features:
+        return None
+    widths = _stage_channels(student)
+    stages = {stage: widths[stage] for stage, _ in choose_stages(loss.stage, len(widths))}
+    teachers = (sum(teacher_channels),) if loss.teachers == "joint" else teacher_channels
+    return Projections(stages, teachers)
+
+
+@torch.no_grad()
+def _stage_channels(student: Student) -> list[int]:
+    """Channels of each stage, asked for with a second or so of silence."""
+    training = student.training
+    mel = torch.zeros(1, _PROBE_FRAMES, student.arguments["n_mels"])
+    stages = student.eval()(mel, torch.tensor([_PROBE_FRAMES])).stages
+    student.train(training)
+    return [stage.features.shape[2] for stage in stages]
 
 
 def step_seed(seed: int, step: int) -> int:

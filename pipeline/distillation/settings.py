@@ -7,12 +7,31 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from pipeline import registry
-from pipeline.distillation.losses.settings import LossSettings, find_loss
+from pipeline.distillation.losses.settings import LossSettings, choose_stages, find_loss
 from pipeline.errors import SettingError, UnknownNameError
 
 NO_TEACHER = "none"
 Schedule = Literal["onecycle", "plateau", "constant"]
 ProbeKind = Literal["ridge", "logistic"]
+
+#: Values of a loss that a run may replace.
+LOSS_VALUES = (
+    "lam", "tau", "stage", "align", "kd_share", "kd_targets", "kd_scale", "feature", "feature_scale", "clips",
+    "teachers", "teacher_weights", "lam_schedule", "lam_warmup",
+)  # fmt: skip
+
+#: Settings that came later, and the value that does what was done before.  Such a value is left
+#: out of what identifies a run, so that runs made before are known again.
+_ALWAYS = object()
+_AS_BEFORE: dict[str, Any] = {
+    "kd_targets": None, "kd_scale": None, "feature": None, "feature_scale": None, "clips": None, "teachers": None,
+    "teacher_weights": None, "lam_schedule": None, "lam_warmup": None, "ema": 0.0, "average_last": 0.0,
+    "validate_on": ["valid"],
+}  # fmt: skip
+_LOSS_AS_BEFORE: dict[str, Any] = {
+    "kd_targets": "soft", "feature_scale": 1.0, "teachers": "each", "teacher_weights": "", "lam_schedule": "constant",
+    "lam_warmup": 0.1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -26,8 +45,8 @@ class TrainSettings:
             only teacher store of the dataset; ``("none",)`` takes none.
         store: paths or addresses of teacher stores, instead of ``teacher``.
         mel: path or address of the mel store, instead of the one below the dataset.
-        loss: name of a loss; ``lam``, ``tau``, ``stage``, ``align`` and ``kd_share`` replace its
-            defaults where they are not None.
+        loss: name of a loss; the settings below with a default of None replace its values, see
+            :class:`pipeline.distillation.losses.settings.LossSettings`.
         probe: which probe gives the teacher's scores.
         labelled: how many training clips keep their labels; None keeps all.
         seed: of the subset, the initial weights, the batches and the augmentation.
@@ -39,6 +58,10 @@ class TrainSettings:
             ``constant`` (AdamW).
         specaugment: whether time and mel bands of the student's input are masked.
         mixup: whether clips are mixed in pairs, with their labels, scores and teacher frames.
+        ema: decay per step of an exponential average of weights and running statistics, with bias
+            correction; 0 takes none.  Validation and the saved student use the average.
+        average_last: share of the run, at its end, over which the plain mean of the weights is
+            taken instead; before it, the weights themselves are validated.
         validate_every: steps between validations; 0 chooses a fifteenth of ``steps``.
         validate_on: splits whose mean mAP chooses the checkpoint, such as ``valid`` and ``valid-other``.
         patience: validations without a better mAP after which training stops; 0 never stops.
@@ -61,6 +84,15 @@ class TrainSettings:
     stage: str | None = None
     align: str | None = None
     kd_share: float | None = None
+    kd_targets: str | None = None
+    kd_scale: float | None = None
+    feature: str | None = None
+    feature_scale: float | None = None
+    clips: str | None = None
+    teachers: str | None = None
+    teacher_weights: str | None = None
+    lam_schedule: str | None = None
+    lam_warmup: float | None = None
     probe: str = "ridge"
     labelled: int | None = None
     seed: int = 0
@@ -73,6 +105,8 @@ class TrainSettings:
     schedule: str = "onecycle"
     specaugment: bool = True
     mixup: bool = False
+    ema: float = 0.0
+    average_last: float = 0.0
     validate_every: int = 0
     validate_on: tuple[str, ...] = ("valid",)
     patience: int = 0
@@ -84,8 +118,8 @@ class TrainSettings:
     group: str = ""
 
     def __post_init__(self) -> None:
-        registry.find_student(self.student)
-        self.loss_settings()
+        loss = self.loss_settings()
+        choose_stages(loss.stage, len(registry.find_student(self.student).stage_channels))
         _choose("schedule", self.schedule, get_args(Schedule))
         _choose("probe", self.probe, get_args(ProbeKind))
         _choose("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
@@ -94,6 +128,10 @@ class TrainSettings:
         _within("labelled_share", self.labelled_share, 0.0, 1.0)
         _within("lr", self.lr, 1e-9, 10.0)
         _within("weight_decay", self.weight_decay, 0.0, 10.0)
+        _within("ema", self.ema, 0.0, 1.0 - 1e-6)
+        _within("average_last", self.average_last, 0.0, 1.0)
+        if self.ema and self.average_last:
+            raise SettingError("ema and average_last are two ways to average weights: give one of them.")
         for name in ("clip_norm", "validate_every", "patience", "threads", "memory_gb", "seed"):
             _within(name, getattr(self, name), 0, 2**63 - 1)
         if not self.validate_on or not all(name.startswith("valid") for name in self.validate_on):
@@ -107,9 +145,7 @@ class TrainSettings:
 
     def loss_settings(self) -> LossSettings:
         """The loss with the values asked for."""
-        return find_loss(
-            self.loss, lam=self.lam, tau=self.tau, stage=self.stage, align=self.align, kd_share=self.kd_share
-        )
+        return find_loss(self.loss, **{name: getattr(self, name) for name in LOSS_VALUES})
 
     def validation_steps(self) -> int:
         """Steps between validations."""
@@ -122,9 +158,11 @@ class TrainSettings:
         values |= {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
         values |= {"mel": _base_name(self.mel), "validate_on": list(self.validate_on)}
         values["loss_settings"] = {
-            key: value for key, value in asdict(self.loss_settings()).items() if key not in ("name", "summary")
+            key: value
+            for key, value in asdict(self.loss_settings()).items()
+            if key not in ("name", "summary") and _LOSS_AS_BEFORE.get(key, _ALWAYS) != value
         }
-        return values
+        return {key: value for key, value in values.items() if _AS_BEFORE.get(key, _ALWAYS) != value}
 
 
 @dataclass(frozen=True)

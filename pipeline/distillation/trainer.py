@@ -16,6 +16,7 @@ from pipeline.distillation.describing import describe_run, probe_outcome
 from pipeline.distillation.features import FeatureSet, memory_budget
 from pipeline.distillation.fitting import Lesson, fit
 from pipeline.distillation.judging import Exam, choose_thresholds, predict, probabilities
+from pipeline.distillation.losses.settings import check_teachers
 from pipeline.distillation.objective import Distiller, Recipe
 from pipeline.distillation.preparation import (
     TRAIN,
@@ -93,6 +94,7 @@ def _open(settings: TrainSettings, listener: Listener) -> _Opened:
     teachers: tuple[StoreReader, ...] = ()
     if loss.needs_teacher:
         teachers = open_teachers(settings.teacher, settings.store, table.name, table.clip_s, listener)
+        check_teachers(loss, {store.meta.name: store.shape[1] for store in teachers})
     mel = open_mel(registry.find_student(settings.student), table.name, settings.mel, table.clip_s, listener)
     config = settings.config() | {"teacher": [store.meta.name for store in teachers], "store": []}
     facts = {
@@ -159,7 +161,8 @@ def _module(opened: _Opened) -> Distiller:
     torch.manual_seed(settings.seed)
     student = build_student(settings.student, n_classes=len(opened.table.classes), n_mels=opened.mel.meta.channels)
     recipe = Recipe(**{field.name: getattr(settings, field.name) for field in fields(Recipe)})
-    return Distiller(student, settings.loss_settings(), recipe, opened.table.task)
+    channels = [store.meta.channels for store in opened.teachers]
+    return Distiller(student, settings.loss_settings(), recipe, opened.table.task, teacher_channels=channels)
 
 
 def _finish(opened: _Opened, module: Distiller, material: _Material, about: dict[str, Any]) -> None:

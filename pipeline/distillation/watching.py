@@ -67,7 +67,7 @@ class Watcher(lightning.Callback):
 
     def _validate(self, trainer: lightning.Trainer, module: Distiller, step: int) -> None:
         means = module.take_means()
-        judged = examine(module.student, self.exams, module.task, module.device)
+        judged = examine(module.judged, self.exams, module.task, module.device)
         if not math.isfinite(judged["valid_map"]):
             raise TrainingError("No class has both a positive and a negative validation label: nothing can be chosen.")
         now = time.monotonic()
@@ -80,7 +80,7 @@ class Watcher(lightning.Callback):
         module.watch(judged["valid_loss"])
         if judged["valid_map"] > module.best.get("valid_map", -1.0):
             module.best = {"step": step, "valid_map": judged["valid_map"]}
-            save_weights(self.folder.path, module.student)
+            save_weights(self.folder.path, module.judged)
         self.folder.write_history(module.history)
         trainer.save_checkpoint(self.folder.checkpoint)
         self.listener(EpochDone(self.folder.name, int(step / self.steps_per_epoch), step, values))

@@ -143,6 +143,7 @@ def test_classes_that_exclude_each_other(home: Path, loss: str) -> None:
         {"memory_gb": 1e-6},
         {"labelled": None},
         {"precision": "bf16-mixed", "clip_norm": 1.0},
+        {"feature": "rkd", "stage": "1,1,2", "clips": "labelled", "lam_schedule": "warmup", "average_last": 0.5},
     ],
     ids=str,
 )
@@ -219,8 +220,12 @@ def test_a_kill_after_the_last_step_costs_nothing(home: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"loss": "east-kd-all", "mixup": True}, {"loss": "labels", "schedule": "plateau"}],
-    ids=["kd", "plateau"],
+    [
+        {"loss": "east-kd-all", "mixup": True},
+        {"loss": "labels", "schedule": "plateau"},
+        {"loss": "projection", "ema": 0.9, "lam_schedule": "cosine"},
+    ],
+    ids=["kd", "plateau", "ema and maps"],
 )
 def test_going_on_gives_what_would_have_been(home: Path, changes: dict[str, object]) -> None:
     whole = train(_settings(name=f"whole-{changes['loss']}", **changes))

@@ -14,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.audio.extractor import Frames
 from pipeline.distillation.losses.align import align, repeat_factor
 from pipeline.distillation.losses.bce import masked_bce, masked_cross_entropy
-from pipeline.distillation.losses.compose import Goal, choose_stages, compose
+from pipeline.distillation.losses.compose import Goal, compose
 from pipeline.distillation.losses.cosine import cosine_difference
 from pipeline.distillation.losses.dcor import distance_correlation
 from pipeline.distillation.losses.kd import soft_kd_binary, soft_kd_softmax
-from pipeline.distillation.losses.settings import LOSSES, find_loss
+from pipeline.distillation.losses.projection import Projections
+from pipeline.distillation.losses.settings import LOSSES, choose_stages, find_loss
 from pipeline.errors import SettingError, UnknownNameError
 
 RAGGED = [7, 7, 4, 1, 0, 6]
@@ -367,13 +368,15 @@ def test_every_loss_is_finite_and_reaches_the_student(name: str, task: str) -> N
         goal = goal._replace(targets=targets, known=goal.labelled[:, None].expand(6, 3))
     logits.requires_grad_()
     stages[2].features.requires_grad_()
-    terms = compose(find_loss(name), goal, logits, stages, task)
+    maps = Projections({2: 4}, [8]) if name == "projection" else None
+    terms = compose(find_loss(name), goal, logits, stages, task, maps=maps)
     terms["total"].backward()
     assert all(torch.isfinite(term) for term in terms.values())
     assert logits.grad is not None
     assert logits.grad.abs().sum() > 0
     if find_loss(name).uses_features:
         assert stages[2].features.grad is not None
+        assert stages[2].features.grad.abs().sum() > 0
 
 
 def test_labels_alone_ask_for_no_teacher() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.audio.extractor import Frames
 
-Alignment = Literal["repeat", "mean"]
+Alignment = Literal["repeat", "interpolate", "mean"]
 
 
 class Aligned(NamedTuple):
@@ -30,8 +30,8 @@ class Aligned(NamedTuple):
 
 
 def align(student: Frames, teacher: Frames, how: Alignment) -> Aligned:
-    """Average both over time, or repeat the coarser and cut both to the shorter."""
-    return _by_mean(student, teacher) if how == "mean" else _by_repeat(student, teacher)
+    """Average both over time, repeat the coarser and cut both to the shorter, or interpolate the coarser."""
+    return _WAYS[how](student, teacher)
 
 
 def time_mean(frames: Frames) -> Tensor:
@@ -71,3 +71,33 @@ def repeat_factor(frames_a: int, frames_b: int) -> int:
 
 def _repeated(frames: Frames, factor: int) -> Frames:
     return Frames(frames.features.repeat_interleave(factor, dim=1), frames.n_frames * factor)
+
+
+def _by_interpolation(student: Frames, teacher: Frames) -> Aligned:
+    length = max(student.features.shape[1], teacher.features.shape[1])
+    s, t = (_interpolated(frames, length) for frames in (student, teacher))
+    return Aligned(s.features, t.features, torch.minimum(s.n_frames, t.n_frames))
+
+
+def _interpolated(frames: Frames, length: int) -> Frames:
+    """Linear between the centres of frames; beyond the first and the last valid one they go on unchanged.
+
+    A frame of the new axis is valid where its centre lies within the valid frames.
+    """
+    n_before = frames.features.shape[1]
+    if n_before == length:
+        return frames
+    device = frames.features.device
+    twice = 2 * torch.arange(length, device=device) + 1  # centres, in halves of the new frames
+    last = (frames.n_frames - 1).clamp(min=0)
+    place = (twice.to(torch.float32) * (n_before / (2 * length)) - 0.5).clamp(min=0)[None, :]  # in frames of before
+    place = torch.minimum(place, last[:, None].to(torch.float32))
+    left = place.floor().to(torch.int64)
+    right = torch.minimum(left + 1, last[:, None])
+    clip = torch.arange(len(last), device=device)[:, None]
+    share = (place - left).to(frames.features.dtype)[:, :, None]
+    features = torch.lerp(frames.features[clip, left], frames.features[clip, right], share)
+    return Frames(features, (n_before * twice[None, :] < 2 * length * frames.n_frames[:, None]).sum(1))
+
+
+_WAYS = {"repeat": _by_repeat, "interpolate": _by_interpolation, "mean": _by_mean}

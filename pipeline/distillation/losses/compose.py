@@ -9,13 +9,30 @@ from torch import Tensor
 
 from pipeline.audio.extractor import Frames
 from pipeline.distillation.losses.align import align
+from pipeline.distillation.losses.attention import attention_transfer
 from pipeline.distillation.losses.bce import masked_bce, masked_cross_entropy
+from pipeline.distillation.losses.cka import linear_cka
 from pipeline.distillation.losses.cosine import cosine_difference
 from pipeline.distillation.losses.dcor import distance_correlation
-from pipeline.distillation.losses.kd import soft_kd_binary, soft_kd_softmax
-from pipeline.distillation.losses.settings import LossSettings
+from pipeline.distillation.losses.kd import hard_kd_binary, hard_kd_softmax, soft_kd_binary, soft_kd_softmax
+from pipeline.distillation.losses.pkt import probabilistic_transfer
+from pipeline.distillation.losses.projection import Projections, cosine_distance
+from pipeline.distillation.losses.rkd import relational, relational_angle, relational_distance
+from pipeline.distillation.losses.settings import LossSettings, choose_stages, weigh_teachers
+from pipeline.distillation.losses.several import joined
 
-_FEATURE_LOSSES = {"dcor": distance_correlation, "cosine": cosine_difference}
+#: ``(student [batch, frames, channels], teacher [batch, frames, channels], n_frames [batch]) -> scalar``.
+FEATURE_LOSSES = {
+    "dcor": distance_correlation,
+    "cosine": cosine_difference,
+    "cka": linear_cka,
+    "rkd": relational,
+    "rkd-distance": relational_distance,
+    "rkd-angle": relational_angle,
+    "pkt": probabilistic_transfer,
+    "attention": attention_transfer,
+    "projection": cosine_distance,
+}
 
 
 class Goal(NamedTuple):
@@ -39,11 +56,22 @@ class Goal(NamedTuple):
     teachers: tuple[Frames, ...]
 
 
-def compose(loss: LossSettings, goal: Goal, logits: Tensor, stages: tuple[Frames, ...], task: str) -> dict[str, Tensor]:
+def compose(
+    loss: LossSettings,
+    goal: Goal,
+    logits: Tensor,
+    stages: tuple[Frames, ...],
+    task: str,
+    *,
+    lam: float | None = None,
+    maps: Projections | None = None,
+) -> dict[str, Tensor]:
     """The terms of the loss, each before its weight, and ``total``.
 
     Args:
         task: ``"multi-label"`` or ``"single-label"``.
+        lam: instead of the loss's, where that changes with the steps.
+        maps: of ``projection``, from the student's stages to the teachers.
 
     Returns:
         Scalars ``labels``, and where they take part ``kd``, ``feature`` and ``reg``; and ``total``.
@@ -54,11 +82,12 @@ def compose(loss: LossSettings, goal: Goal, logits: Tensor, stages: tuple[Frames
         terms["kd"] = _kd_term(loss, goal, logits, task)
         parts.append((loss.kd_share if loss.uses_features else 1.0, terms["kd"]))
     if loss.uses_features:
-        terms["feature"] = _feature_term(loss, goal, stages)
+        terms["feature"] = _feature_term(loss, goal, stages, maps)
         parts.append((1.0 - loss.kd_share if loss.uses_kd else 1.0, terms["feature"]))
     if parts:
+        lam = loss.lam if lam is None else lam
         terms["reg"] = torch.stack([weight * term for weight, term in parts]).sum()
-        terms["total"] = (1.0 - loss.lam) * terms["labels"] + loss.lam * terms["reg"]
+        terms["total"] = (1.0 - lam) * terms["labels"] + lam * terms["reg"]
     else:
         terms["total"] = terms["labels"]
     return terms
@@ -72,29 +101,34 @@ def _label_term(goal: Goal, logits: Tensor, task: str) -> Tensor:
 def _kd_term(loss: LossSettings, goal: Goal, logits: Tensor, task: str) -> Tensor:
     if goal.scores is None:
         raise ValueError(f"the loss {loss.name!r} needs the teacher's scores in the batch")
-    term = soft_kd_softmax if task == "single-label" else soft_kd_binary
     mask = goal.known if loss.clips == "labelled" else torch.ones_like(goal.known)
+    mask = mask & goal.scored[:, None]
+    if loss.kd_targets == "hard":
+        decided = hard_kd_softmax if task == "single-label" else hard_kd_binary
+        return (loss.kd_scale or 1.0) * decided(logits, goal.scores, mask)
+    term = soft_kd_softmax if task == "single-label" else soft_kd_binary
     scale = loss.kd_scale or loss.tau**2
-    return scale * term(logits, goal.scores, mask & goal.scored[:, None], loss.tau)
+    return scale * term(logits, goal.scores, mask, loss.tau)
 
 
-def _feature_term(loss: LossSettings, goal: Goal, stages: tuple[Frames, ...]) -> Tensor:
-    measure = _FEATURE_LOSSES[loss.feature]
+def _feature_term(loss: LossSettings, goal: Goal, stages: tuple[Frames, ...], maps: Projections | None) -> Tensor:
+    measure = FEATURE_LOSSES[loss.feature]
+    teachers = tuple(_seen(loss, goal, teacher) for teacher in goal.teachers)
+    if loss.teachers == "joint":
+        teachers = (joined(teachers, loss.align),)
+    weights = weigh_teachers(loss, len(teachers))
     terms = []
-    for stage, weight in choose_stages(loss.stage, len(stages)):
-        for teacher in goal.teachers:
-            hidden = ~goal.labelled if loss.clips == "labelled" else torch.zeros_like(goal.labelled)
-            seen = Frames(teacher.features, teacher.n_frames.masked_fill(hidden, 0))
-            terms.append(measure(*align(stages[stage], seen, loss.align)) * (weight / len(goal.teachers)))
+    for stage, share in choose_stages(loss.stage, len(stages)):
+        for number, (teacher, weight) in enumerate(zip(teachers, weights, strict=True)):
+            student, seen, n_frames = align(stages[stage], teacher, loss.align)
+            if maps is not None:
+                student = maps(stage, number, student)
+            terms.append(measure(student, seen, n_frames) * (share * weight * loss.feature_scale))
     return torch.stack(terms).sum()
 
 
-def choose_stages(stage: str, n_stages: int) -> list[tuple[int, float]]:
-    """Positions of the stages that take part, and their weights, which sum to 1.
-
-    >>> choose_stages("final", 3), choose_stages("1", 3)
-    ([(2, 1.0)], [(0, 1.0)])
-    """
-    if stage == "all":
-        return [(index, 1.0 / n_stages) for index in range(n_stages)]
-    return [(n_stages - 1 if stage == "final" else int(stage) - 1, 1.0)]
+def _seen(loss: LossSettings, goal: Goal, teacher: Frames) -> Frames:
+    """A teacher without the clips that the loss may not see."""
+    if loss.clips == "all":
+        return teacher
+    return Frames(teacher.features, teacher.n_frames.masked_fill(~goal.labelled, 0))

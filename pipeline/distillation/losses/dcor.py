@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.distillation.losses.relations import mean_over_frames, pair_mask
+from pipeline.distillation.losses.relations import geometry, mean_over_frames, pair_mask, squared_distances
 
 _DISTANCE_EPS = 1e-12
 _CORRELATION_EPS = 1e-9
@@ -44,22 +44,8 @@ def distance_correlation(student: Tensor, teacher: Tensor, n_frames: Tensor) -> 
 
 
 def _distances(features: Tensor, pairs: Tensor) -> Tensor:
-    """Euclidean distances within each frame: [batch, frames, channels] to [frames, batch, batch].
-
-    Features are centred over the valid clips first: distances do not notice, and the difference of
-    large numbers in the Gram formula loses fewer digits.  The diagonal and invalid pairs carry no
-    gradient, and a squared distance that rounding made negative counts as 0.
-    """
-    x = features.transpose(0, 1)
-    valid = pairs.diagonal(dim1=1, dim2=2)[:, :, None]
-    x = torch.where(valid, x, torch.zeros_like(x))
-    x = torch.where(valid, x - x.detach().sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1), x)
-    gram = torch.bmm(x, x.transpose(1, 2))
-    norm = gram.diagonal(dim1=1, dim2=2)
-    squared = norm[:, :, None] + norm[:, None, :] - 2 * gram
-    apart = pairs & ~torch.eye(pairs.shape[1], dtype=torch.bool, device=pairs.device)
-    squared = torch.where(apart, squared, torch.zeros_like(squared)).clamp(min=0)
-    return torch.sqrt(squared + _DISTANCE_EPS)
+    """Euclidean distances within each frame: [batch, frames, channels] to [frames, batch, batch]."""
+    return torch.sqrt(squared_distances(geometry(features, pairs).gram, pairs) + _DISTANCE_EPS)
 
 
 def _centred(distances: Tensor, pairs: Tensor, size: Tensor) -> Tensor:

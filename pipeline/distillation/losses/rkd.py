@@ -1,0 +1,90 @@
+"""Relational knowledge distillation: the same distances between two clips, the same angles among three.
+
+Source: Park, Kim, Lu and Cho, CVPR 2019, eq. 5 to 8; the angle counts twice, as there.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.distillation.losses.relations import Geometry, geometry, mean_over_frames, pair_mask, squared_distances
+
+ANGLE_WEIGHT = 2.0
+_DISTANCE_EPS = 1e-12
+_CLOSE = 1e-6
+
+
+def relational(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
+    """:func:`relational_distance` plus twice :func:`relational_angle`, on one set of Gram matrices."""
+    pairs = pair_mask(n_frames, student.shape[1])
+    ours, theirs = (geometry(features, pairs) for features in (student, teacher))
+    return _distance(ours, theirs, pairs) + ANGLE_WEIGHT * _angle(ours, theirs, pairs)
+
+
+def relational_distance(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
+    """Huber difference of distances, each divided by the mean distance of its frame.
+
+    The mean is over ordered pairs of two valid clips, then over frames with at least two.
+    Invariant to shift, rotation and scale.
+
+    Shape:
+        student: [batch, frames, student channels].
+        teacher: [batch, frames, teacher channels].
+        n_frames: [batch], frames valid in both.
+    """
+    pairs = pair_mask(n_frames, student.shape[1])
+    return _distance(geometry(student, pairs), geometry(teacher, pairs), pairs)
+
+
+def relational_angle(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
+    """Huber difference of the cosines of the angles at ``j`` between clips ``i`` and ``k``.
+
+    The mean is over ordered triplets of three valid clips, then over frames with at least three.
+    Time and memory grow with frames x batch cubed.
+
+    Shape: as :func:`relational_distance`.
+    """
+    pairs = pair_mask(n_frames, student.shape[1])
+    return _angle(geometry(student, pairs), geometry(teacher, pairs), pairs)
+
+
+def _distance(ours: Geometry, theirs: Geometry, pairs: Tensor) -> Tensor:
+    size = pairs.diagonal(dim1=1, dim2=2).sum(1)
+    a, b = (_scaled_distances(relation, pairs, size) for relation in (ours, theirs))
+    each = F.smooth_l1_loss(a, b, reduction="none").sum((1, 2))
+    return mean_over_frames(each / (size * (size - 1)).clamp(min=1), size)
+
+
+def _scaled_distances(relation: Geometry, pairs: Tensor, size: Tensor) -> Tensor:
+    """Distances over their mean, [frames, batch, batch]; 0 on the diagonal and where all clips are alike."""
+    squared = squared_distances(relation.gram, pairs)
+    squared = torch.where(relation.differs[:, None, None], squared, torch.zeros_like(squared))
+    there = squared > 0
+    distance = torch.where(there, torch.sqrt(squared + _DISTANCE_EPS), torch.zeros_like(squared))
+    mean = distance.sum((1, 2)) / (size * (size - 1)).clamp(min=1)
+    return distance / torch.where(relation.differs, mean, torch.ones_like(mean))[:, None, None]
+
+
+def _angle(ours: Geometry, theirs: Geometry, pairs: Tensor) -> Tensor:
+    size = pairs.diagonal(dim1=1, dim2=2).sum(1)
+    difference = _angle_cosines(ours, pairs) - _angle_cosines(theirs, pairs)
+    each = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none").sum((1, 2, 3))
+    return mean_over_frames(each / (size * (size - 1) * (size - 2)).clamp(min=1), size, least=3)
+
+
+def _angle_cosines(relation: Geometry, pairs: Tensor) -> Tensor:
+    """Cosines at ``j`` between ``i`` and ``k``: [frames, j, i, k]; 0 unless three clips differ.
+
+    ``<x_i - x_j, x_k - x_j> = g_ik - g_ij - g_jk + g_jj`` needs no differences of clips.
+    """
+    gram = relation.gram
+    squared = squared_distances(gram, pairs)
+    close = _CLOSE * squared.detach().mean((1, 2), keepdim=True)
+    there = (squared > close) & relation.differs[:, None, None]
+    inverse = torch.where(there, squared, torch.ones_like(squared)).rsqrt() * there
+    half = 0.5 * gram.diagonal(dim1=1, dim2=2)[:, :, None] - gram  # g_jj / 2 - g_ji
+    product = gram[:, None] + half[:, :, :, None] + half[:, :, None, :]
+    others = 1 - torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+    return product * (inverse[:, :, :, None] * inverse[:, :, None, :] * others)
