@@ -82,3 +82,51 @@ class OpenMic:
         features = np.random.default_rng(3).integers(0, 256, (len(keys), 10, 128))
         kept = np.array(keys, dtype=object if self.pickled_keys else str)
         np.savez(self.root / "openmic-2018.npz", X=features, Y_true=true, Y_mask=mask, sample_key=kept)
+
+
+@dataclass
+class MagnaTagATune:
+    """A tree of MagnaTagATune: two clips per track, two tracks per folder, 60 tags of falling frequency."""
+
+    root: Path
+    folders: str = "0123456789abcdef"
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(2)
+        self.tags = [f"tag {number:02d}" for number in range(60)]
+        self.paths, self.artist = [], []
+        for number, folder in enumerate(self.folders):
+            for track in range(2):
+                name = f"the_band_{number}-an_album-0{track + 1}-song"
+                self.paths += [f"{folder}/{name}-{start}-{start + 29}.mp3" for start in (0, 29)]
+                self.artist += [f"Bänd {number}"] * 2
+        self.ids = [str(2 + 5 * row) for row in range(len(self.paths))]
+        chance = np.linspace(0.5, 0.05, len(self.tags))
+        self.labels = (rng.random((len(self.paths), len(self.tags))) < chance).astype(int)
+        self.labels[:, 50:] = 0
+        self.labels[0, 50:] = 1  # one clip each: below all others
+        self.labels[1:3, :] = 0  # two clips without any tag
+        self.labels[3:5, :50] = 1
+
+    @property
+    def columns(self) -> list[int]:
+        """As in the annotations: not by frequency."""
+        return np.random.default_rng(5).permutation(len(self.tags)).tolist()
+
+    def write(self, *, seconds: float = 0.2) -> Path:
+        for row, path in enumerate(self.paths):
+            tone(self.root / path, row, seconds)
+        self.write_annotations()
+        with (self.root / "clip_info_final.csv").open("w", newline="", encoding="latin-1") as handle:
+            sheet = csv.writer(handle, delimiter="\t", quoting=csv.QUOTE_ALL)
+            sheet.writerow(["clip_id", "track_number", "title", "artist", "album", "url", "mp3_path"])
+            for key, path, artist in zip(self.ids, self.paths, self.artist, strict=True):
+                sheet.writerow([key, 1, 'A "song"', artist, "An\tAlbum", "http://he3.magnatune.com", path])
+        return self.root
+
+    def write_annotations(self) -> None:
+        with (self.root / "annotations_final.csv").open("w", newline="") as handle:
+            sheet = csv.writer(handle, delimiter="\t", quoting=csv.QUOTE_ALL)
+            sheet.writerow(["clip_id", *(self.tags[column] for column in self.columns), "mp3_path"])
+            for key, row, path in zip(self.ids, self.labels, self.paths, strict=True):
+                sheet.writerow([key, *row[self.columns], path])

@@ -106,6 +106,21 @@ def test_folders_named_as_splits(tmp_path: Path) -> None:
     require_valid(table)
 
 
+def test_a_folder_of_unlabelled_clips_beside_the_splits(tmp_path: Path) -> None:
+    for split in ("train", "valid", "test"):
+        for name in ("cat", "dog"):
+            tone(tmp_path / "pets" / split / name / f"{split}.wav")
+    tone(tmp_path / "pets" / "unlabelled" / "one.wav")
+    tone(tmp_path / "pets" / "unlabelled" / "street" / "two.wav")
+    table = table_from(tmp_path / "pets", clip_s=1)
+    unlabelled = table.split == "unlabelled"
+    assert table.classes == ("cat", "dog")
+    assert table.path[unlabelled].tolist() == ["unlabelled/one.wav", "unlabelled/street/two.wav"]
+    assert (table.labels[unlabelled] == -1).all()
+    assert (table.labels[~unlabelled] != -1).all()
+    assert not check_table(table, audio=True)
+
+
 def test_awkward_names(tmp_path: Path) -> None:
     names = [
         'a "quoted" one.wav',
