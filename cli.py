@@ -15,6 +15,7 @@ from pipeline.commands.experiment import experiment
 from pipeline.commands.extract import extract
 from pipeline.commands.lists import datasets, students, teachers
 from pipeline.commands.predict import predict
+from pipeline.commands.rank import rank
 from pipeline.commands.store import store
 from pipeline.commands.table import table
 from pipeline.commands.train import losses, probe, train
@@ -56,6 +57,7 @@ def east(ctx: click.Context, verbose: bool, quiet: bool) -> None:
     ctx.obj = {"verbose": verbose, "quiet": quiet}
 
 
+teachers.add_command(rank)
 for _commands in SECTIONS.values():
     for _command in _commands:
         east.add_command(_command)
