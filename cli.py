@@ -12,6 +12,7 @@ from pipeline import __version__
 from pipeline.commands.data import data
 from pipeline.commands.evaluate import compare, evaluate, report
 from pipeline.commands.experiment import experiment
+from pipeline.commands.export import export
 from pipeline.commands.extract import extract
 from pipeline.commands.lists import datasets, students, teachers
 from pipeline.commands.predict import predict
@@ -27,7 +28,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Data": (data,),
     "Stage one": (extract,),
     "Stores": (store,),
-    "Stage two": (train, probe, experiment, table, evaluate, compare, report, predict),
+    "Stage two": (train, probe, experiment, table, evaluate, compare, report, predict, export),
     "Lists": (teachers, students, losses, datasets, weights),
 }
 

@@ -178,7 +178,7 @@ def tag_file(tagger: Tagger, path: str) -> FileTags:
     total, seconds, n_clips = np.zeros(len(tagger.classes)), 0.0, 0
     with AudioFile(path) as file:
         heard = _Heard()
-        for batch in _batches(_clips(file, tagger.clip_s, tagger.front_end.card.min_s, heard)):
+        for batch in _batches(_clips(file, tagger.clip_s, tagger.min_s, heard)):
             weights = np.array([len(samples) / rate_hz for samples, rate_hz in batch])
             total += weights @ tagger.score(batch)
             seconds += float(weights.sum())
@@ -186,7 +186,7 @@ def tag_file(tagger: Tagger, path: str) -> FileTags:
         duration_s = file.info.duration_s
     if not n_clips:
         raise AudioRangeError(
-            f"{duration_s:.3f} s is too short: the front end needs {tagger.front_end.card.min_s:.3f} s",
+            f"{duration_s:.3f} s is too short: the front end needs {tagger.min_s:.3f} s",
             name=Path(path).name,
         )
     return FileTags(path, duration_s, n_clips, total / seconds, heard.short)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +11,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline import registry
 from pipeline.audio.extractor import Extractor, build_extractor
 from pipeline.audio.samples import Samples, fit_clip, resample
 from pipeline.audio.timing import n_samples
 from pipeline.cards import ExtractorCard
-from pipeline.distillation.students.contract import CARD_NAME, Student, load_student
+from pipeline.distillation.students.contract import CARD_NAME, Student, StudentOutput, load_student
 from pipeline.errors import RunError, UnknownNameError
 from pipeline.evaluation.runs import read_json
 from pipeline.licences import strictest
 from pipeline.texts import one_line
 
 
-@dataclass(frozen=True, eq=False)
-class Tagger:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Tagger(ABC):
     """Waveforms of clips to class probabilities.
 
     Attributes:
         name: of the run.
         clip_s: length of the clips it was trained on, in seconds.
+        rate_hz: what it hears at.
+        min_s: the least it can say something of, in seconds.
         thresholds: per class, the score from which a tag counts as present; None where the run
             has none.
         licence: the strictest that the student comes under, ``LICENCE (WHAT)``.
@@ -37,19 +41,21 @@ class Tagger:
     """
 
     name: str
-    student: Student
-    front_end: Extractor
     classes: tuple[str, ...]
     single_label: bool
     clip_s: float
+    rate_hz: int
+    min_s: float
     thresholds: tuple[float, ...] | None
     licence: str
     licences: tuple[tuple[str, str], ...]
-    device: str
 
-    @torch.inference_mode()
+    @abstractmethod
+    def run(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of waveforms of one length at ``rate_hz``, all of it heard: [clips, samples] to [clips, classes]."""
+
     def score(self, clips: Sequence[tuple[Samples, int]]) -> NDArray[np.float32]:
-        """Probabilities of clips.
+        """Probabilities of clips; those of one length are one batch, so that none is padded.
 
         Args:
             clips: mono samples of at most ``clip_s`` seconds, each with its own rate in Hz.
@@ -57,18 +63,46 @@ class Tagger:
         Shape:
             result: [clips, classes].
         """
-        rate_hz = self.front_end.card.rate_hz
-        length = n_samples(self.clip_s, rate_hz)
-        fitted = [fit_clip(resample(samples, own_hz, rate_hz), length) for samples, own_hz in clips]
-        audio = torch.from_numpy(np.stack([samples for samples, _ in fitted])).to(self.device)
-        n_valid = torch.tensor([n for _, n in fitted], dtype=torch.int64, device=self.device)
-        mel = self.front_end(audio, n_valid)[self.front_end.outputs[0]]
-        logits = self.student(mel.features, mel.n_frames).logits.float()
+        most = n_samples(self.clip_s, self.rate_hz)
+        whole = [near_clip(resample(samples, own_hz, self.rate_hz), most) for samples, own_hz in clips]
+        rows: dict[int, list[int]] = {}
+        for row, samples in enumerate(whole):
+            rows.setdefault(len(samples), []).append(row)
+        scores = np.empty((len(clips), len(self.classes)), dtype=np.float32)
+        for chosen in rows.values():
+            scores[chosen] = self.run(np.stack([whole[row] for row in chosen]))
+        return scores
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StudentTagger(Tagger):
+    """A student of a run folder, in PyTorch."""
+
+    student: Student
+    front_end: Extractor
+    device: str
+
+    def run(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See :meth:`Tagger.run`."""
+        logits = self.logits(torch.from_numpy(audio).to(self.device))
         scores = torch.softmax(logits, 1) if self.single_label else torch.sigmoid(logits)
         return np.asarray(scores.cpu().numpy(), dtype=np.float32)
 
+    @torch.inference_mode()
+    def logits(self, audio: Tensor) -> Tensor:
+        """[clips, samples] to [clips, classes]."""
+        n_valid = torch.full((len(audio),), audio.shape[1], dtype=torch.int64, device=audio.device)
+        mel = self.front_end(audio, n_valid)[self.front_end.outputs[0]]
+        output: StudentOutput = self.student(mel.features, mel.n_frames)
+        return output.logits.float()
 
-def load_tagger(folder: Path, *, device: str = "cpu") -> Tagger:
+
+def near_clip(samples: Samples, n: int) -> Samples:
+    """A clip of nearly ``n`` samples as one of ``n``: resampling may give one more or one less."""
+    return fit_clip(samples, n)[0] if abs(len(samples) - n) <= 1 else samples[:n]
+
+
+def load_tagger(folder: Path, *, device: str = "cpu") -> StudentTagger:
     """Load a student from its run folder.
 
     Raises:
@@ -80,13 +114,15 @@ def load_tagger(folder: Path, *, device: str = "cpu") -> Tagger:
     _require(folder, about)
     card = _front_end_card(folder, about["front_end"])
     student, _ = load_student(folder)
-    return Tagger(
+    return StudentTagger(
         name=folder.resolve().name,
         student=student.to(device),
         front_end=build_extractor(card, device=device),
         classes=tuple(about["classes"]),
         single_label=about["task"] == "single-label",
         clip_s=float(about["clip_s"]),
+        rate_hz=card.rate_hz,
+        min_s=card.min_s,
         thresholds=_thresholds(folder, about.get("thresholds"), about["classes"]),
         licence=one_line(about.get("licence")) or strictest(_licences(about)),
         licences=_licences(about),
