@@ -6,12 +6,19 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pipeline.commands.console import listening, show
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _SOURCES = (
+    click.option(
+        "--recipe",
+        default="",
+        help="Recipe of one run, by the name of one of ours or as a TOML file, such as RUN/recipe.toml; options "
+        "given here win over it. Of its seeds the first is taken, and of several rows the one named by --group.",
+    ),
     click.option(
         "--data", default="chorales", show_default=True, help="Name of a dataset, clip table, or folder of audio."
     ),
@@ -143,7 +150,7 @@ def train(**options: Any) -> None:
 
     Reads the clip table, the student's mel store and the teacher's stores of a dataset. Writes
     data/NAME/runs/RUN/: weights (safetensors), history.csv, predictions for validation and every
-    test split, teacher_scores.npz and run.json. The checkpoint with the best validation mAP is
+    test split, teacher_scores.npz, run.json and recipe.toml. The checkpoint with the best validation mAP is
     kept. May be interrupted: the same command goes on from the last validation, and a run that is
     complete is not run again.
 
@@ -151,15 +158,16 @@ def train(**options: Any) -> None:
     Examples:
       east train --data chorales --teacher musicnn --labelled 200 --steps 700
       east train --data chorales --loss labels --labelled 200 --steps 700
+      east train --recipe data/chorales/runs/RUN/recipe.toml --seed 2
       east train --data chorales --teacher panns/frames --loss east-kd \\
           --lam 0.8 --batch 16 --schedule plateau --lr 1e-4 --weight-decay 1e-4 --clip-norm 1
       east train --data chorales --teacher musicnn --labelled 200 --loss kd --feature rkd \\
           --stage 0.2,0.3,0.5 --ema 0.999
     """
-    from pipeline.distillation.settings import TrainSettings
     from pipeline.distillation.trainer import train as run
+    from pipeline.experiments.recipe import student_settings
 
-    settings = TrainSettings(**_split_lists(options))
+    settings = student_settings(options.pop("recipe"), _split_lists(options), _given())
     with listening() as listener:
         folder = run(settings, listener)
     show(str(folder))
@@ -172,16 +180,16 @@ def probe(**options: Any) -> None:
 
     Reads the clip table and teacher stores of a dataset. Writes data/NAME/runs/RUN/ with
     teacher_scores.npz (logits of every clip, by clip_id), predictions for validation and every
-    test split, and run.json.
+    test split, run.json and recipe.toml.
 
     \b
     Example:
       east probe --data chorales --teacher musicnn/pools,panns/clip --labelled 200
     """
     from pipeline.distillation.probing import probe as run
-    from pipeline.distillation.settings import ProbeSettings
+    from pipeline.experiments.recipe import probe_settings
 
-    settings = ProbeSettings(**_split_lists(options))
+    settings = probe_settings(options.pop("recipe"), _split_lists(options), _given())
     with listening() as listener:
         folder = run(settings, listener)
     show(str(folder))
@@ -213,8 +221,16 @@ def losses() -> None:
     show_table("", ["loss", "lam", "kd, tau", "features", "stage", "clips", "what it is"], rows, numeric=(1,))
 
 
+def _given() -> set[str]:
+    """Options that the user gave, which are those that win over a recipe."""
+    context = click.get_current_context()
+    usual = (ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    return {name for name in context.params if context.get_parameter_source(name) not in usual}
+
+
 def _split_lists(options: dict[str, Any]) -> dict[str, Any]:
     """Comma-separated names become tuples."""
     listed = [key for key in ("teacher", "store", "validate_on") if key in options]
+    options = {key: value for key, value in options.items() if key != "recipe"}
     names = {key: tuple(part.strip() for part in options[key].split(",") if part.strip()) for key in listed}
     return options | names

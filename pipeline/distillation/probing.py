@@ -10,6 +10,7 @@ from pipeline.distillation.choosing import open_teachers
 from pipeline.distillation.describing import describe_probe
 from pipeline.distillation.judging import probabilities
 from pipeline.distillation.preparation import TRAIN, Scored, hide_labels, score_clips, used_splits
+from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.settings import ProbeSettings
 from pipeline.distillation.trainer import find_table
@@ -51,6 +52,8 @@ def _run(
     listener(TaskStarted(folder.name, None, "probes"))
     visible = hide_labels(used_splits(table, listener), settings.labelled, settings.seed)
     scored, there = score_clips(settings.probe, visible, teachers, listener)
+    names = [store.meta.name for store in teachers]
+    folder.write_recipe(recipe_text(settings, teachers=names, dataset=table.name))
     folder.write_teacher_scores(scored.clip_id, scored.logits)
     valid_map = _write_predictions(scored, there, folder)
     about = describe_probe(settings, table, teachers, there, scored)

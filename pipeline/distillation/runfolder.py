@@ -74,6 +74,10 @@ class RunFolder:
         facts = {"format": _FORMAT, "name": self.name, "config": self.config, "config_hash": self.identity}
         publish_json(self.path / "run.json", facts | dict(about) | {"complete": complete})
 
+    def write_recipe(self, text: str) -> None:
+        """Publish ``recipe.toml``: the settings, to repeat the run."""
+        publish_bytes(self.path / "recipe.toml", text.encode())
+
     def write_history(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Publish ``history.csv``: one row per validation, columns in order of appearance."""
         columns = list(dict.fromkeys(key for row in rows for key in row))

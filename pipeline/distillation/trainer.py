@@ -29,6 +29,7 @@ from pipeline.distillation.preparation import (
     training_answers,
     used_splits,
 )
+from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.settings import NO_TEACHER, TrainSettings
 from pipeline.distillation.students.contract import build_student, load_student, save_card
@@ -113,6 +114,8 @@ def _run(opened: _Opened, listener: Listener) -> None:
     answers = material.answers
     about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers)
     folder.write(about, complete=False)
+    names = [store.meta.name for store in opened.teachers]
+    folder.write_recipe(recipe_text(settings, teachers=names, dataset=opened.table.name))
     if material.scored is not None:
         folder.write_teacher_scores(material.scored.clip_id, material.scored.logits)
     module = _module(opened)

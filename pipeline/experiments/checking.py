@@ -110,7 +110,10 @@ def _parse_change(text: str) -> tuple[str, Any]:
 
 def parse_value(key: str, text: str) -> Any:
     """One value as on a command line: TOML, a bare word, or ``a,b`` where the setting takes several."""
-    several = key == "seeds" or (key in all_settings() and declared_type(_kind_with(key), key).startswith("tuple"))
+    declared = declared_type(_kind_with(key), key) if key in all_settings() else ""
+    if declared == "str":
+        return text.strip().strip("\"'")
+    several = key == "seeds" or declared.startswith("tuple")
     listed = f"[{text}]" if several and not text.strip().startswith("[") else text
     try:
         return tomllib.loads(f"x = {listed}")["x"]

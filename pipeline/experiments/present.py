@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
-from pipeline import layout
+from pipeline import layout, registry
 from pipeline.distillation.settings import NO_TEACHER, ProbeSettings, TrainSettings
 from pipeline.errors import EastError
 from pipeline.evaluation.runs import Run, list_runs
@@ -32,15 +31,20 @@ def is_there(cell: Cell, runs: Sequence[Run]) -> bool:
 
 def find_run(cell: Cell, runs: Sequence[Run]) -> Run | None:
     """The first run that has exactly this cell's settings; settings that are newer than a run count as default."""
-    wanted = json.loads(json.dumps(cell.settings.config()))
-    asked = _asked_stores(cell.settings)
-    usual = json.loads(json.dumps({spec.name: spec.default for spec in fields(cell.settings) if spec.name != "data"}))
+    usual = _as_json(type(cell.settings)(data=cell.settings.data))
+    wanted, asked = usual | _as_json(cell.settings), _asked_stores(cell.settings)
     for run in runs:
         found = usual | dict(run.config)
-        same = all(_equal(found.get(key), value) for key, value in wanted.items() if key not in ("teacher", "store"))
+        same = all(_equal(found.get(key), wanted.get(key)) for key in {*wanted, *found} - {"teacher", "store"})
         if run.kind == cell.row.kind and same and _reads(run, asked):
             return run
     return None
+
+
+def _as_json(settings: TrainSettings | ProbeSettings) -> dict[str, object]:
+    """All that decides the outcome; what identifies no run may be absent from it."""
+    values: dict[str, object] = json.loads(json.dumps(settings.config()))
+    return values
 
 
 def _equal(found: object, wanted: object) -> bool:
@@ -56,7 +60,13 @@ def _asked_stores(settings: TrainSettings | ProbeSettings) -> tuple[str, ...] | 
         return ()
     if settings.store:
         return tuple(_name_of(path) for path in settings.store)
-    return tuple(name for name in settings.teacher if name != NO_TEACHER) or None
+    return tuple(_store_name(name) for name in settings.teacher if name != NO_TEACHER) or None
+
+
+def _store_name(name: str) -> str:
+    """``openl3:hop=0.96`` is kept as ``openl3-hop0.96``."""
+    request, outputs = registry.split_request(name)
+    return "/".join(filter(None, [registry.folder_name(request), "+".join(outputs)]))
 
 
 def _reads(run: Run, asked: tuple[str, ...] | None) -> bool:

@@ -19,7 +19,7 @@ file.  A recipe of one row may also say ``seed``, ``name`` and ``group``, as eve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,8 @@ from pipeline.experiments.recipefiles import META, Source, expand, find, read, r
 
 FORMAT_VERSION = 1
 __all__ = [
-    "FORMAT_VERSION", "Cell", "Recipe", "Row", "cells_of", "expand", "load_recipe", "one_run", "plan", "recipes",
+    "FORMAT_VERSION", "Cell", "Recipe", "Row", "cells_of", "expand", "load_recipe", "plan", "probe_settings",
+    "recipes", "student_settings",
 ]  # fmt: skip
 
 
@@ -144,18 +145,29 @@ def cells_of(recipes: Sequence[Recipe]) -> tuple[Cell, ...]:
     return cells
 
 
-def one_run(name: str, kind: str, given: Mapping[str, Any]) -> TrainSettings | ProbeSettings:
-    """Settings of the one run that a recipe describes, with those of the user on top.
+def student_settings(name: str, values: Mapping[str, Any], given: Collection[str]) -> TrainSettings:
+    """Settings of one student: ``values``, or those of a recipe with the values ``given`` on top.
 
     Args:
-        kind: ``student`` or ``probe``.
-        given: settings that win over the recipe's; ``group`` also chooses among several rows, and
-            without ``seed`` the first of the recipe's seeds is taken.
+        name: of a recipe, or its path; empty takes all ``values``.
+        values: of all settings, as the command line has them.
+        given: which of them the user gave.  Without ``seed`` the first of the recipe's seeds is
+            taken, and ``group`` chooses among several rows.
 
     Raises:
         SettingError: several rows and none chosen, or a row of the other kind.
     """
-    recipe, group = load_recipe(name, data=str(given.get("data") or "")), str(given.get("group") or "")
+    return TrainSettings(**(_one_run(name, "student", values, given) if name else values))
+
+
+def probe_settings(name: str, values: Mapping[str, Any], given: Collection[str]) -> ProbeSettings:
+    """As :func:`student_settings`, of a probe."""
+    return ProbeSettings(**(_one_run(name, "probe", values, given) if name else values))
+
+
+def _one_run(name: str, kind: str, values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    own = {key: values[key] for key in given if key in values}
+    recipe, group = load_recipe(name, data=str(own.get("data", ""))), str(own.get("group", ""))
     rows = [row for row in recipe.rows if len(recipe.rows) == 1 or row.title == group]
     if not rows:
         titles = ", ".join(repr(row.title) for row in recipe.rows)
@@ -166,8 +178,8 @@ def one_run(name: str, kind: str, given: Mapping[str, Any]) -> TrainSettings | P
     if rows[0].kind != kind:
         verb = {"student": "train", "probe": "probe"}[rows[0].kind]
         raise SettingError(f"Recipe {name!r} is of a {rows[0].kind}. Use: east {verb} --recipe {name}")
-    values = {"group": rows[0].title} | dict(rows[0].settings) | {"data": recipe.data, "seed": recipe.seeds[0]}
-    return SETTINGS[kind](**(values | dict(given)))
+    usual = {"group": rows[0].title, "data": recipe.data, "seed": recipe.seeds[0]}
+    return usual | dict(rows[0].settings) | own
 
 
 def _cells(recipe: Recipe) -> Iterator[Cell]:

@@ -436,15 +436,31 @@ def test_the_commands_print_the_folder(home: Path) -> None:
     assert read_run(Path(ran.stdout.strip())).kind == "probe"
 
 
+def test_a_run_is_repeated_by_its_own_recipe(home: Path) -> None:
+    common = ["--data", "tiny", "--labelled", "24", "--steps", "5", "--device", "cpu", "--lr", "1e-3"]
+    first = CliRunner().invoke(train_command, common).stdout.strip()
+    own = str(Path(first) / "recipe.toml")
+    again = CliRunner().invoke(train_command, ["--recipe", own])
+    assert again.stdout.strip() == first
+    assert "is complete already" in again.stderr
+    copied = CliRunner().invoke(train_command, ["--recipe", own, "--name", "copied"]).stdout.strip()
+    assert np.array_equal(*(read_predictions(read_run(Path(run)), "test").scores for run in (first, copied)))
+    other = CliRunner().invoke(train_command, ["--recipe", own, "--seed", "2"]).stdout.strip()
+    config = read_run(Path(first)).config
+    assert read_run(Path(other)).config == {**config, "seed": 2}
+    fitted = CliRunner().invoke(probe_command, ["--data", "tiny", "--labelled", "24"]).stdout.strip()
+    assert CliRunner().invoke(probe_command, ["--recipe", f"{fitted}/recipe.toml"]).stdout.strip() == fitted
+
+
 def test_the_losses_are_listed() -> None:
     text = CliRunner().invoke(losses_command, []).stdout
     assert all(name in text for name in LOSSES)
 
 
 def test_every_setting_has_an_option() -> None:
-    options = {parameter.name for parameter in train_command.params}
-    assert options == {field.name for field in fields(TrainSettings)}
-    assert {parameter.name for parameter in probe_command.params} == {field.name for field in fields(ProbeSettings)}
+    for command, settings in ((train_command, TrainSettings), (probe_command, ProbeSettings)):
+        options = {parameter.name for parameter in command.params}
+        assert options == {field.name for field in fields(settings)} | {"recipe"}
 
 
 def test_defaults_of_options_are_those_of_the_settings() -> None:
