@@ -113,6 +113,13 @@ def _sources(command: _F) -> _F:
 @click.option("--clip-norm", type=float, default=0.0, show_default=True, help="Largest gradient norm; 0: any.")
 @click.option("--schedule", default="onecycle", show_default=True, help="onecycle, plateau (the paper's) or constant.")
 @click.option("--specaugment/--no-specaugment", default=True, show_default=True, help="Mask bands of the input.")
+@click.option(
+    "--views",
+    type=click.IntRange(0, 99),
+    default=0,
+    show_default=True,
+    help="Views of the mels to draw from beside the clips as they are; `east extract --views` makes them.",
+)
 @click.option("--mixup/--no-mixup", default=False, show_default=True, help="Mix clips, labels and teachers in pairs.")
 @click.option(
     "--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights, such as 0.999; 0: none."

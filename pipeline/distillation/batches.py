@@ -18,6 +18,7 @@ from pipeline.distillation.losses.compose import Goal
 from pipeline.distillation.sampling import BatchPlan, batch_positions
 
 _STEPS_PER_WINDOW = 64
+_VERSIONS = 3  # of the seed: 1 and 2 are the order of clips, see sampling
 
 
 class Batch(NamedTuple):
@@ -72,8 +73,10 @@ class Answers:
 class Feed:
     """The batches of a run from ``first_step`` to ``steps``; iterating starts over.
 
-    The same seed gives the same batches whichever step it starts from.  Where the features are not
-    in memory, the next window is read while the present one is used.
+    The same seed gives the same batches whichever step it starts from.  Of a clip with views, each batch
+    takes one version at random, the clip as it is or one of its views; what it should become is that
+    of the clip as it is.  Where the features are not in memory, the next window is read while the present
+    one is used.
     """
 
     def __init__(
@@ -83,9 +86,10 @@ class Feed:
         self.steps, self.first_step = steps, first_step
 
     def __iter__(self) -> Iterator[Batch]:
+        n = max(1, len(self.features))
         for window, chunk in self._windows():
-            for positions in chunk:
-                yield make_batch(window, self.answers, torch.from_numpy(positions), len(self.features.columns))
+            for keys in chunk:
+                yield make_batch(window, self.answers, torch.from_numpy(keys), n_clips=n)
 
     def positions(self) -> Iterator[NDArray[np.int64]]:
         """The positions of each batch, [batch], labelled clips first."""
@@ -99,11 +103,24 @@ class Feed:
         )
         return islice(order, self.first_step, self.steps)
 
+    def keys(self) -> Iterator[NDArray[np.int64]]:
+        """The version of each clip of each batch, see :class:`Column`: [batch].
+
+        Which version follows from the seed, the step and the place in the batch alone.
+        """
+        n_clips, n_versions = len(self.features), self.features.columns[0].n_versions
+        for step, positions in enumerate(self.positions(), start=self.first_step):
+            if n_versions == 1:
+                yield positions
+                continue
+            draw = np.random.default_rng([self.plan.seed, _VERSIONS, step])
+            yield positions + n_clips * draw.integers(n_versions, size=len(positions))
+
     def _windows(self) -> Iterator[tuple[Window, list[NDArray[np.int64]]]]:
         size = _STEPS_PER_WINDOW
         if not self.features.resident:
             size = max(1, self.features.window_clips // self.plan.size)
-        chunks = _chunks(self.positions(), size)
+        chunks = _chunks(self.keys(), size)
         with ThreadPoolExecutor(1, thread_name_prefix="features") as pool:
             ahead: Future[Window] | None = None
             chunk = next(chunks, [])
@@ -123,13 +140,14 @@ def evaluation_batches(features: FeatureSet, answers: Answers, size: int) -> Ite
         window = features.window(positions)
         for start in range(0, len(positions), size):
             part = torch.from_numpy(positions[start : start + size])
-            yield make_batch(window, answers, part, len(features.columns))
+            yield make_batch(window, answers, part, n_clips=len(features))
 
 
-def make_batch(window: Window, answers: Answers, positions: Tensor, n_columns: int) -> Batch:
-    """Gather one batch: the first store is the student's mel, the others are teachers."""
-    teachers = tuple(window.gather(column, positions) for column in range(1, n_columns))
-    return Batch(window.gather(0, positions), answers.goal(positions, teachers))
+def make_batch(window: Window, answers: Answers, keys: Tensor, *, n_clips: int) -> Batch:
+    """Gather one batch: the first column is the student's mel, the others are teachers."""
+    positions = keys % n_clips
+    teachers = tuple(window.gather(column, positions) for column in range(1, window.n_columns))
+    return Batch(window.gather(0, keys), answers.goal(positions, teachers))
 
 
 def _chunks(items: Iterator[NDArray[np.int64]], size: int) -> Iterator[list[NDArray[np.int64]]]:

@@ -11,6 +11,7 @@ from pipeline.distillation.settings import NO_TEACHER
 from pipeline.errors import SettingError, StoreError
 from pipeline.events import Listener, Warned
 from pipeline.stores import StoreReader, open_store
+from pipeline.stores.schema import fingerprint_fields
 
 _TOLERANCE_S = 1e-3
 
@@ -59,6 +60,48 @@ def open_teachers(
     if mels:
         raise SettingError(f"{mels[0]} holds mels, not a teacher's embeddings. {_choices(dataset)}")
     return stores
+
+
+def open_views(store: StoreReader, n: int, make: str) -> tuple[StoreReader, ...]:
+    """The stores of views 1 to ``n`` of a store's clips, which lie beside it.
+
+    Args:
+        make: the command that makes them.
+
+    Raises:
+        StoreError: one that is not there, that is of another view, or that was made with other settings.
+    """
+    opened: list[StoreReader] = []
+    for view in range(1, n + 1):
+        place = _place_of_view(store.path, view)
+        if place is None:
+            raise StoreError(f"There is no store of view {view} of {store.meta.name} beside {store.path}. {make}")
+        opened.append(open_store(place))
+        theirs, ours = (fingerprint_fields(reader.meta) for reader in (opened[-1], store))
+        plain = {name: value for name, value in theirs["parameters"].items() if name.partition("_")[0] != "view"}
+        differing = [name for name in ours if theirs[name] != ours[name] and name not in ("extractor", "parameters")]
+        if theirs["parameters"].get("view") != view or plain != ours["parameters"] or differing:
+            what = ", ".join(differing) or "parameters"
+            raise StoreError(f"{place} is not of view {view} of what {store.path} holds: {what} differ. {make}")
+    return tuple(opened)
+
+
+def how_to_make_views(dataset: str, teacher: str, student: str, n: int) -> str:
+    """The command that makes the views of a student's mels, or of a teacher's embeddings."""
+    option = "--teacher-views" if student == NO_TEACHER else "--views"
+    east = f"east extract --data {dataset} --teacher {teacher} --student {student} {option} {n}"
+    return f"Make it with `{east}`."
+
+
+def _place_of_view(path: str, view: int) -> str | None:
+    """Where the store of a view is: beside the folder of the extractor, under the same name."""
+    if "://" in path:
+        folder, _, name = path.rstrip("/").rpartition("/")
+        return f"{folder}-view{view}/{name}"
+    here = Path(path).absolute()
+    beside = here.parent.with_name(f"{here.parent.name}-view{view}") / here.name
+    suffixes = dict.fromkeys((here.suffix, *layout.SUFFIXES.values()))
+    return next((str(found) for suffix in suffixes if (found := beside.with_suffix(suffix)).exists()), None)
 
 
 def resolve_device(asked: str) -> str:
@@ -142,7 +185,7 @@ def _teacher_stores(dataset: str) -> dict[str, str]:
         path = layout.find_store(dataset, extractor, output)
         assert path is not None
         with open_store(path) as store:
-            if not _is_mel(store):
+            if not _is_mel(store) and "view" not in store.meta.card.get("parameters", {}):
                 found[f"{extractor}/{output}"] = str(path)
     return found
 

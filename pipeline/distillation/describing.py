@@ -18,12 +18,22 @@ from pipeline.stores.licensing import covered_licences
 
 
 def describe_run(
-    settings: TrainSettings, table: ClipTable, mel: StoreReader, teachers: Sequence[StoreReader], answers: Answers
+    settings: TrainSettings,
+    table: ClipTable,
+    mel: StoreReader,
+    teachers: Sequence[StoreReader],
+    answers: Answers,
+    *,
+    views: Sequence[StoreReader] = (),
 ) -> dict[str, Any]:
-    """What ``run.json`` says of a student before it is trained."""
+    """What ``run.json`` says of a student before it is trained.
+
+    Args:
+        views: stores of views, of the mel and of the teachers.
+    """
     n_labelled = int(answers.labelled.sum())
     student = build_student(settings.student, n_classes=len(table.classes), n_mels=mel.meta.channels)
-    return _common(table, (mel, *teachers), settings.seed) | {
+    return _common(table, (mel, *teachers, *views), settings.seed) | {
         "kind": "student",
         "group": settings.group or _group(settings, teachers, n_labelled),
         "front_end": dict(mel.meta.card),
@@ -93,7 +103,7 @@ def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled:
     changed = [
         f"{name} {getattr(settings, name)}"
         for name in (*LOSS_VALUES, "probe", "steps", "batch", "labelled_share", "lr",
-                     "weight_decay", "clip_norm", "schedule", "specaugment", "mixup", "ema",
+                     "weight_decay", "clip_norm", "schedule", "specaugment", "views", "mixup", "ema",
                      "average_last", "patience", "precision")
         if getattr(settings, name) != getattr(usual, name)
     ]  # fmt: skip

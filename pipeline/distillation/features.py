@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,63 +27,103 @@ _WINDOWS_HELD = 3  # one in use, one being read, one being let go
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One store as the clips of a feature set see it.
+    """One store as the clips of a feature set see it, and stores of views of the same clips.
+
+    A **key** names a version of a clip, ``version * clips + position``: version 0 is the clip as it is,
+    version K its view K.  So positions are the keys of the clips as they are.
 
     Shape:
         rows: [clips], int64, row in the store, -1 where the clip is absent.
+
+    Attributes:
+        views: the same clips in the store of each view; a view that is absent there is the clip as it is.
     """
 
     store: StoreReader
     rows: Rows
+    views: tuple[Column, ...] = ()
 
     @property
     def clip_bytes(self) -> int:
-        """Bytes of one clip in the stored type."""
+        """Bytes of one version of a clip in the stored type."""
         return self.store.meta.clip_bytes
 
-    def n_frames(self) -> Tensor:
-        """[clips], int64, valid frames; 0 where the clip is absent."""
-        present = self.rows != ABSENT
-        n = np.zeros(len(self.rows), np.int64)
-        n[present] = self.store.n_frames[self.rows[present]]
-        return torch.from_numpy(n)
+    @property
+    def n_versions(self) -> int:
+        """How many versions there are of each clip."""
+        return 1 + len(self.views)
 
-    def read(self, positions: NDArray[np.int64]) -> Tensor:
-        """Features [positions, frames, channels] in the stored type; zeros where absent."""
+    def select(self, positions: NDArray[np.int64]) -> Column:
+        """Some of the clips, in that order."""
+        return Column(self.store, self.rows[positions], tuple(view.select(positions) for view in self.views))
+
+    def without_views(self) -> Column:
+        """The clips as they are."""
+        return Column(self.store, self.rows)
+
+    def n_frames(self) -> Tensor:
+        """[versions * clips], int64, valid frames of each key; 0 where the clip is absent."""
+        n = np.zeros((self.n_versions, len(self.rows)), np.int64)
+        for version, column in enumerate((self, *self.views)):
+            n[version] = n[0]
+            present = column.rows != ABSENT
+            n[version, present] = column.store.n_frames[column.rows[present]]
+        return torch.from_numpy(n.reshape(-1))
+
+    def read(self, keys: NDArray[np.int64]) -> Tensor:
+        """Features [keys, frames, channels] in the stored type; zeros where the clip is absent."""
         _, frames, channels = self.store.shape
-        features = np.zeros((len(positions), frames, channels), self.store.dtype)
-        rows = self.rows[positions]
+        features = np.zeros((len(keys), frames, channels), self.store.dtype)
+        versions, positions = np.divmod(keys, max(1, len(self.rows)))
+        for version, view in enumerate(self.views, start=1):
+            there = (versions == version) & (view.rows[positions] != ABSENT)
+            view._fill(features, np.flatnonzero(there), positions)
+            versions[there] = -1
+        self._fill(features, np.flatnonzero((versions >= 0) & (self.rows[positions] != ABSENT)), positions)
+        return torch.from_numpy(features)
+
+    def _fill(self, features: NDArray[Any], places: NDArray[np.intp], positions: NDArray[np.int64]) -> None:
+        """Read the clips at some places of an array, in the order of the store."""
+        rows = self.rows[positions[places]]
         order = np.argsort(rows, kind="stable")
-        order = order[rows[order] != ABSENT]
         for first in range(0, len(order), _READ_CLIPS):
             part = order[first : first + _READ_CLIPS]
-            features[part] = self.store.read(rows[part])
-        return torch.from_numpy(features)
+            features[places[part]] = self.store.read(rows[part])
 
 
 class Window:
-    """Features of some positions, held in memory."""
+    """Features of some keys of each column, held in memory; all of them where ``held`` is None."""
 
-    def __init__(self, features: Sequence[Tensor], n_frames: Sequence[Tensor], held: NDArray[np.int64] | None) -> None:
+    def __init__(
+        self,
+        features: Sequence[Tensor],
+        n_frames: Sequence[Tensor],
+        held: Sequence[NDArray[np.int64]] | None,
+    ) -> None:
         self._features, self._n_frames, self._held = features, n_frames, held
 
-    def gather(self, column: int, positions: Tensor) -> Frames:
-        """Frames of one store: float32 features [positions, frames, channels], and their counts.
+    @property
+    def n_columns(self) -> int:
+        """How many stores it is of."""
+        return len(self._features)
 
-        The positions must be among those that the window was made for.
+    def gather(self, column: int, keys: Tensor) -> Frames:
+        """Frames of one column: float32 features [keys, frames, channels], and their counts.
+
+        The keys must be among those that the window was made for.
         """
-        where = positions
+        where = keys
         if self._held is not None:
-            where = torch.from_numpy(np.searchsorted(self._held, positions.numpy()))
+            where = torch.from_numpy(np.searchsorted(self._held[column], keys.numpy()))
         features = self._features[column].index_select(0, where).to(torch.float32)
-        return Frames(features, self._n_frames[column].index_select(0, positions))
+        return Frames(features, self._n_frames[column].index_select(0, keys))
 
 
 class FeatureSet:
     """Stores joined on the same clips, addressed by position.
 
     Attributes:
-        columns: the stores; the student's mel comes first.
+        columns: the stores; the student's mel comes first, and it alone may have views.
         resident: whether everything is in memory.
         group_blocks: where it is not, how many storage blocks are shuffled together.
     """
@@ -100,13 +141,13 @@ class FeatureSet:
 
     @property
     def clip_bytes(self) -> int:
-        """Bytes of one clip over all stores."""
+        """Bytes of one clip over all stores, in one version."""
         return sum(column.clip_bytes for column in self.columns)
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all clips over all stores."""
-        return len(self) * self.clip_bytes
+        """Bytes of all clips over all stores, in all versions."""
+        return len(self) * sum(column.clip_bytes * column.n_versions for column in self.columns)
 
     @property
     def window_clips(self) -> int:
@@ -119,15 +160,19 @@ class FeatureSet:
             return None
         return np.asarray(self.columns[0].rows // max(1, self.columns[0].store.block_clips), np.int64)
 
-    def window(self, positions: NDArray[np.int64]) -> Window:
-        """Everything needed to gather any of the positions."""
+    def window(self, keys: NDArray[np.int64]) -> Window:
+        """Everything needed to gather any of the keys from the first column, and their clips from the others."""
         if self.resident:
             if self._whole is None:
-                everything = np.arange(len(self))
-                self._whole = Window([column.read(everything) for column in self.columns], self.n_frames, None)
+                everything = [np.arange(len(self) * column.n_versions) for column in self.columns]
+                self._whole = self._read(everything, held=False)
             return self._whole
-        held = np.unique(positions)
-        return Window([column.read(held) for column in self.columns], self.n_frames, held)
+        positions = np.unique(keys % max(1, len(self)))
+        return self._read([np.unique(keys), *[positions] * (len(self.columns) - 1)], held=True)
+
+    def _read(self, keys: Sequence[NDArray[np.int64]], *, held: bool) -> Window:
+        features = [column.read(part) for column, part in zip(self.columns, keys, strict=True)]
+        return Window(features, self.n_frames, keys if held else None)
 
 
 def memory_budget(asked_gb: float) -> int:

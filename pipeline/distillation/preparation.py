@@ -113,14 +113,22 @@ def hide_labels(table: ClipTable, labelled: int | None, seed: int) -> ClipTable:
 
 
 def join_splits(
-    table: ClipTable, stores: Sequence[StoreReader], *, required: int, listener: Listener
+    table: ClipTable,
+    stores: Sequence[StoreReader],
+    *,
+    required: int,
+    views: Sequence[StoreReader] = (),
+    listener: Listener,
 ) -> dict[str, Split]:
     """Join every split; clips absent from the first ``required`` stores are dropped and counted.
+
+    Args:
+        views: of the clips in the first store.
 
     Raises:
         StoreError: a store and the table have (almost) nothing in common.
     """
-    joins = join_stores(table.clip_id, stores)
+    joins = join_stores(table.clip_id, (*stores, *views))
     for join in joins:
         _report(join, listener)
     keep = np.ones(len(table), bool)
@@ -131,8 +139,9 @@ def join_splits(
     splits: dict[str, Split] = {}
     for name in table.splits():
         rows = np.flatnonzero(keep & (table.split == name))
-        columns = tuple(Column(store, join.rows[rows]) for store, join in zip(stores, joins, strict=True))
-        splits[name] = Split(table.select(rows), columns)
+        columns = [Column(store, join.rows[rows]) for store, join in zip((*stores, *views), joins, strict=True)]
+        first = replace(columns[0], views=tuple(columns[len(stores) :]))
+        splits[name] = Split(table.select(rows), (first, *columns[1 : len(stores)]))
     for name in (TRAIN, VALID):
         if not len(splits[name].table):
             raise StoreError(f"No clip of the split {name!r} has features. Extract the stores for this clip table.")
@@ -194,6 +203,6 @@ def training_answers(split: Split, loss_clips: str, scored: Scored | None) -> tu
     rows = np.flatnonzero(labelled | taught)
     if not labelled.any():
         raise TrainingError("No training clip has both features and a known label.")
-    columns = tuple(Column(column.store, column.rows[rows]) for column in split.columns)
+    columns = tuple(column.select(rows) for column in split.columns)
     table = split.table.select(rows)
     return Split(table, columns), Answers(table.labels, None if scores is None else scores[rows])

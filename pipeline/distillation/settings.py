@@ -57,6 +57,8 @@ class TrainSettings:
         schedule: ``onecycle`` (AdamW, peak ``lr``), ``plateau`` (Adam, the paper's) or
             ``constant`` (AdamW).
         specaugment: whether time and mel bands of the student's input are masked.
+        views: how many views of each clip the student may hear besides the clip as it is; batches draw one
+            of them all at random, and what it should become is that of the clip as it is.
         mixup: whether clips are mixed in pairs, with their labels, scores and teacher frames.
         ema: decay per step of an exponential average of weights and running statistics, with bias
             correction; 0 takes none.  Validation and the saved student use the average.
@@ -104,6 +106,7 @@ class TrainSettings:
     clip_norm: float = 0.0
     schedule: str = "onecycle"
     specaugment: bool = True
+    views: int = 0
     mixup: bool = False
     ema: float = 0.0
     average_last: float = 0.0
@@ -126,6 +129,7 @@ class TrainSettings:
         _within("steps", self.steps, 1, 10**9)
         _within("batch", self.batch, 2, 65536)
         _within("labelled_share", self.labelled_share, 0.0, 1.0)
+        _within("views", self.views, 0, 99)
         _within("lr", self.lr, 1e-9, 10.0)
         _within("weight_decay", self.weight_decay, 0.0, 10.0)
         _within("ema", self.ema, 0.0, 1.0 - 1e-6)

@@ -11,7 +11,7 @@ import torch
 from pipeline import registry
 from pipeline.datasets.resolve import load, resolve
 from pipeline.distillation.batches import Answers
-from pipeline.distillation.choosing import open_mel, open_teachers, resolve_device
+from pipeline.distillation.choosing import how_to_make_views, open_mel, open_teachers, open_views, resolve_device
 from pipeline.distillation.describing import describe_run, probe_outcome
 from pipeline.distillation.features import FeatureSet, memory_budget
 from pipeline.distillation.fitting import Lesson, fit
@@ -48,6 +48,7 @@ class _Opened:
     folder: RunFolder
     mel: StoreReader
     teachers: tuple[StoreReader, ...]
+    views: tuple[StoreReader, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ def train(settings: TrainSettings, listener: Listener = ignore) -> Path:
             _run(opened, listener)
         return opened.folder.path
     finally:
-        for store in (opened.mel, *opened.teachers):
+        for store in (opened.mel, *opened.teachers, *opened.views):
             store.close()
 
 
@@ -97,12 +98,14 @@ def _open(settings: TrainSettings, listener: Listener) -> _Opened:
         teachers = open_teachers(settings.teacher, settings.store, table.name, table.clip_s, listener)
         check_teachers(loss, {store.meta.name: store.shape[1] for store in teachers})
     mel = open_mel(registry.find_student(settings.student), table.name, settings.mel, table.clip_s, listener)
+    make = how_to_make_views(table.name, NO_TEACHER, settings.student, settings.views)
+    views = open_views(mel, settings.views, make)
     config = settings.config() | {"teacher": [store.meta.name for store in teachers], "store": []}
     facts = {
         "table": table.digest(),
-        "stores": [[s.meta.fingerprint, s.meta.content_digest or s.meta.uuid] for s in (mel, *teachers)],
+        "stores": [[s.meta.fingerprint, s.meta.content_digest or s.meta.uuid] for s in (mel, *teachers, *views)],
     }
-    return _Opened(settings, table, RunFolder(table.name, settings.name, config, facts), mel, teachers)
+    return _Opened(settings, table, RunFolder(table.name, settings.name, config, facts), mel, teachers, views)
 
 
 def _run(opened: _Opened, listener: Listener) -> None:
@@ -112,7 +115,7 @@ def _run(opened: _Opened, listener: Listener) -> None:
         torch.set_num_threads(settings.threads)
     material = _gather(opened, listener)
     answers = material.answers
-    about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers)
+    about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers, views=opened.views)
     folder.write(about, complete=False)
     names = [store.meta.name for store in opened.teachers]
     folder.write_recipe(recipe_text(settings, teachers=names, dataset=opened.table.name))
@@ -130,10 +133,10 @@ def _gather(opened: _Opened, listener: Listener) -> _Material:
     visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
     scored = score_clips(settings.probe, visible, opened.teachers, listener)[0] if loss.uses_kd else None
     stores = (opened.mel, *opened.teachers) if loss.uses_features else (opened.mel,)
-    splits = join_splits(visible, stores, required=1, listener=listener)
+    splits = join_splits(visible, stores, required=1, views=opened.views, listener=listener)
     splits[TRAIN], answers = training_answers(splits[TRAIN], "all" if loss.uses_unlabelled else "labelled", scored)
     for name in splits.keys() - {TRAIN}:
-        splits[name] = Split(splits[name].table, splits[name].columns[:1])
+        splits[name] = Split(splits[name].table, (splits[name].columns[0].without_views(),))
     return _Material(splits, _share_memory(splits, memory_budget(settings.memory_gb)), answers, scored)
 
 

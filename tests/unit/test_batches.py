@@ -230,3 +230,84 @@ def test_impossible_subsets_are_refused() -> None:
         choose_labelled(_rare_labels(), 401, 0)
     with pytest.raises(SettingError, match="--labelled 2 is too few"):
         choose_labelled(_rare_labels(), 2, 0)
+
+
+# --- views -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def viewed(tmp_path_factory: pytest.TempPathFactory) -> list[StoreReader]:
+    """A mel store, a teacher, and two views; view K of clip k holds 100 K + k, and one of view 2 failed."""
+    tmp_path = tmp_path_factory.mktemp("viewed")
+    stores = [_store(tmp_path / "mel.zarr", _ids(), channels=2), _store(tmp_path / "teacher.h5", _ids())]
+    for view in (1, 2):
+        order = np.random.default_rng(view).permutation(N_CLIPS)
+        state = np.where((order == 7) & (view == 2), 2, 1).astype(np.uint8)
+        features = np.broadcast_to((100.0 * view + order)[:, None, None], (N_CLIPS, 3, 2)).astype(np.float32)
+        meta = example_meta(extractor=f"mel-view{view}", channels=2, dtype="float16", shard_clips=8)
+        n_frames = np.where(state == 2, 0, np.where(order == 3, 2, 3))
+        failure = ["zero bytes" if bad == 2 else "" for bad in state]
+        ids = [f"clip-{k}" for k in order]
+        path = tmp_path / f"mel-view{view}.zarr"
+        write_store(path, meta=meta, clip_id=ids, features=features, n_frames=n_frames, state=state, failure=failure)
+        stores.append(open_store(path))
+    return stores
+
+
+def _viewed_set(stores: list[StoreReader], budget: int = 1 << 30) -> FeatureSet:
+    joins = join_stores(_objects(_ids()), stores)
+    mel, teacher, *views = (Column(store, join.rows) for store, join in zip(stores, joins, strict=True))
+    return FeatureSet([Column(mel.store, mel.rows, tuple(views)), teacher], budget_bytes=budget)
+
+
+@pytest.mark.parametrize("budget", [1 << 30, 2000], ids=["resident", "windows"])
+def test_batches_draw_the_clip_or_a_view_and_keep_its_goal(viewed: list[StoreReader], budget: int) -> None:
+    features = _viewed_set(viewed, budget)
+    assert features.resident == (budget > 2000)
+    seen: list[int] = []
+    for batch in _feed(features, steps=60):
+        heard = batch.mel.features[:, 0, 0].int()
+        clips = heard % 100
+        assert torch.equal(batch.goal.teachers[0].features[:, 0, 0].int(), clips)
+        assert torch.equal(batch.goal.scores[:, 0].int(), clips * 3)
+        views = heard // 100
+        assert batch.mel.n_frames.tolist() == [2 if c == 3 and v else 3 for c, v in zip(clips, views, strict=True)]
+        seen += [(int(c), int(v)) for c, v in zip(clips, views, strict=True)]
+    counts = np.bincount([view for _, view in seen], minlength=3)
+    assert (abs(counts - len(seen) / 3) < 35).all()  # three standard deviations of a fair draw are 32
+    assert {view for clip, view in seen if clip == 7} <= {0, 1}
+    assert {view for clip, view in seen if clip == 8} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("budget", [1 << 30, 2000], ids=["resident", "windows"])
+def test_versions_follow_the_seed_and_the_step(viewed: list[StoreReader], budget: int) -> None:
+    features = _viewed_set(viewed, budget)
+    whole = _clips(_feed(features))
+    assert whole == _clips(_feed(features))
+    assert whole[7:] == _clips(_feed(features, first_step=7))
+    positions, keys = (list(draw) for draw in (_feed(features).positions(), _feed(features).keys()))
+    assert [part.tolist() for part in positions] == [(part % N_CLIPS).tolist() for part in keys]
+
+
+def test_evaluation_hears_the_clips_as_they_are(viewed: list[StoreReader]) -> None:
+    seen = [
+        row for b in evaluation_batches(_viewed_set(viewed), _answers(), 9) for row in b.mel.features[:, 0, 0].int()
+    ]
+    assert seen == list(range(N_CLIPS))
+
+
+def test_memory_counts_every_version_and_a_window_one(viewed: list[StoreReader]) -> None:
+    features = _viewed_set(viewed)
+    assert features.n_bytes == N_CLIPS * (3 * 3 * 2 + 3 * 4) * 2
+    assert features.clip_bytes == (3 * 2 + 3 * 4) * 2
+    windows = _viewed_set(viewed, 2000)
+    keys = np.array([3, 53, 109])
+    held = windows.window(keys)._features
+    assert [len(part) for part in held] == [3, 2]
+    assert held[0][:, 0, 0].tolist() == [3, 103, 209]
+
+
+def test_fewer_clips_keep_their_views(viewed: list[StoreReader]) -> None:
+    column = _viewed_set(viewed).columns[0].select(np.array([9, 4]))
+    assert column.read(np.arange(6))[:, 0, 0].tolist() == [9, 4, 109, 104, 209, 204]
+    assert column.without_views().read(np.arange(2))[:, 0, 0].tolist() == [9, 4]
