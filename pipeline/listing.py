@@ -1,4 +1,4 @@
-"""What there is: teachers, students, datasets and weights as plain rows. Cards only; nothing heavy is imported."""
+"""What there is: teachers, datasets and weights as plain rows. Cards only; nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.cards import ExtractorCard, OutputCard, WeightsCard
 from pipeline.errors import SettingError, UnknownNameError
 from pipeline.events import Listener, Note, ignore
 
-__all__ = ["get_weights", "list_datasets", "list_students", "list_teachers", "list_weights", "verify_weights"]
+__all__ = ["get_weights", "list_datasets", "list_teachers", "list_weights", "verify_weights"]
 
 Row = dict[str, Any]
 
@@ -20,22 +20,6 @@ def list_teachers(*, front_ends: bool = False) -> list[Row]:
     """One row per output of each teacher, or of each front end; times in seconds."""
     cards = registry.front_ends() if front_ends else registry.teachers()
     return [_output_row(card, output) for _, card in sorted(cards.items()) for output in card.outputs]
-
-
-def list_students() -> list[Row]:
-    """One row per student."""
-    return [
-        {
-            "name": card.name,
-            "front_end": card.front_end,
-            "stage_channels": list(card.stage_channels),
-            "parameters": card.n_parameters,
-            "licence": card.licence,
-            "summary": card.summary,
-            "citation": card.citation,
-        }
-        for _, card in sorted(registry.students().items())
-    ]
 
 
 def list_datasets() -> list[Row]:

@@ -116,31 +116,40 @@ def _where(row: dict[str, Any]) -> str:
 
 @click.command()
 @_json_option
-def students(as_json: bool) -> None:
-    """List students: front end, channels of each stage, size.
+@click.option("--measure", is_flag=True, help="Also time each student here, with its front end, on one CPU thread.")
+def students(as_json: bool, measure: bool) -> None:
+    """List students: front end, stages, size, operations, and how much of a clip they see.
+
+    Multiply-accumulates (MACs) are those of convolutions and linear layers, per second of audio. The
+    receptive field is what one frame of the last stage sees: seconds of audio, and mels of all. The
+    real-time factor is seconds of computing per second of audio, from waveform to scores, one clip
+    on one thread; below 1 is faster than real time. Reads and writes nothing.
 
     \b
     Example:
-      east students --json
+      east students --measure
     """
-    from pipeline.listing import list_students
+    from pipeline.distillation.students.listing import list_students
 
-    rows = list_students()
+    rows = list_students(measure=measure)
     if as_json:
         show(json.dumps(rows, indent=2))
         return
-    columns = ("student", "front end", "stage channels", "parameters", "summary")
+    columns = ("student", "front end", "stage frames x channels", "parameters", "MACs/s", "sees s", "mels")
     cells = [
         (
             row["name"],
             row["front_end"],
-            " ".join(map(str, row["stage_channels"])),
+            " ".join(f"{frames}x{n}" for frames, n in zip(row["stage_frames"], row["stage_channels"], strict=True)),
             _millions(row["parameters"]),
-            row["summary"],
+            _millions(row["macs_per_s"]),
+            f"{row['field_s']:.2f}",
+            f"{row['field_mels']}/{row['mels']}",
+            *([f"{row['real_time_factor']:.2g}"] if measure else []),
         )
         for row in rows
     ]
-    show_table("", columns, cells, numeric=(3,))
+    show_table("", (*columns, "real-time factor") if measure else columns, cells, numeric=(3, 4, 5, 6, 7))
 
 
 @click.command()
@@ -177,4 +186,6 @@ def datasets(as_json: bool) -> None:
 def _millions(n: int) -> str:
     if not n:
         return "-"
+    if n >= 1e9:
+        return f"{n / 1e9:.2f} G"
     return f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.0f} k"

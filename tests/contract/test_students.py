@@ -25,7 +25,8 @@ CLASSES = 5
 
 def _narrow(card: StudentCard) -> Student:
     torch.manual_seed(0)
-    return build_student(card.name, n_classes=CLASSES, n_mels=_mels(card), width=0.25)
+    width = 0.25 if card.stage_channels[0] < 64 else 0.0625
+    return build_student(card.name, n_classes=CLASSES, n_mels=_mels(card), width=width)
 
 
 def _mels(card: StudentCard) -> int:
@@ -87,6 +88,9 @@ def test_a_clip_does_not_see_its_neighbours(card: StudentCard) -> None:
 
 def test_every_parameter_learns(card: StudentCard) -> None:
     student = _narrow(card).train()
+    with torch.no_grad():
+        for parameter in student.parameters():  # some start at zero, and hide what stands before them
+            parameter.add_(torch.randn_like(parameter), alpha=0.01)
     output = student(_mel(card), torch.tensor([120, 120, 100]))
     (output.logits.square().sum() + output.stages[-1].features.square().sum()).backward()
     for name, parameter in student.named_parameters():
@@ -118,6 +122,27 @@ def test_the_card_tells_the_stages(card: StudentCard) -> None:
     assert tuple(stage.features.shape[1] for stage in output.stages) == card.stage_frames
     assert tuple(stage.features.shape[2] for stage in output.stages) == card.stage_channels
     assert len(set(card.stage_names)) == len(card.stage_names) == len(output.stages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cp-resnet", "mobile-fcn"])
+def test_the_papers_students_learn_at_full_size(name: str) -> None:
+    card = CARDS[name]
+    torch.manual_seed(0)
+    student = build_student(name, n_classes=card.n_classes, n_mels=_mels(card)).train()
+    mel, n_frames = _mel(card, batch=4, frames=200), torch.tensor([200, 200, 200, 150])
+    targets = (torch.rand(4, card.n_classes) < 0.3).float()
+    optimiser = torch.optim.Adam(student.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(8):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(student(mel, n_frames).logits, targets)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert min(losses[-2:]) < 0.9 * losses[0]
+    output = student.eval()(_mel(card, batch=1, frames=card.example_frames), torch.tensor([card.example_frames]))
+    assert torch.isfinite(output.logits).all()
 
 
 def test_valid_frames_of_a_stage_follow_the_clip_alone(card: StudentCard) -> None:

@@ -133,12 +133,18 @@ def narrowed(channels: Sequence[int], width: float) -> tuple[int, ...]:
     return tuple(max(1, round(width * count)) for count in channels)
 
 
+def mean_time(features: Tensor, n_frames: Tensor) -> Tensor:
+    """Mean over valid frames: [batch, frames, channels] to [batch, channels]; zeros where there are none."""
+    keep = (torch.arange(features.shape[1], device=features.device)[None, :] < n_frames[:, None])[:, :, None]
+    return (features * keep).sum(1) / n_frames.clamp(min=1)[:, None]
+
+
 def pool_time(features: Tensor, n_frames: Tensor) -> Tensor:
     """Mean and maximum over valid frames: [batch, frames, channels] to [batch, 2 * channels].
 
     A clip without a valid frame gives zeros.
     """
     keep = (torch.arange(features.shape[1], device=features.device)[None, :] < n_frames[:, None])[:, :, None]
-    mean = (features * keep).sum(1) / n_frames.clamp(min=1)[:, None]
     highest = features.masked_fill(~keep, -torch.inf).amax(1)
-    return torch.cat([mean, torch.where(n_frames[:, None] > 0, highest, torch.zeros_like(highest))], dim=1)
+    highest = torch.where(n_frames[:, None] > 0, highest, torch.zeros_like(highest))
+    return torch.cat([mean_time(features, n_frames), highest], dim=1)
