@@ -18,6 +18,7 @@ from pipeline.commands.lists import datasets, students, teachers
 from pipeline.commands.predict import predict
 from pipeline.commands.rank import rank
 from pipeline.commands.store import store
+from pipeline.commands.sweep import sweep
 from pipeline.commands.table import table
 from pipeline.commands.train import losses, probe, train
 from pipeline.commands.weights import weights
@@ -28,7 +29,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Data": (data,),
     "Stage one": (extract,),
     "Stores": (store,),
-    "Stage two": (train, probe, experiment, table, evaluate, compare, report, predict, export),
+    "Stage two": (train, probe, experiment, table, sweep, evaluate, compare, report, predict, export),
     "Lists": (teachers, students, losses, datasets, weights),
 }
 

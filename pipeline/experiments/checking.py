@@ -118,7 +118,8 @@ def parse_value(key: str, text: str) -> Any:
     try:
         return tomllib.loads(f"x = {listed}")["x"]
     except tomllib.TOMLDecodeError:
-        return [part.strip() for part in text.split(",") if part.strip()] if several and key != "seeds" else text
+        parts = [part.strip() for part in text.strip().removeprefix("[").removesuffix("]").split(",")]
+        return [part for part in parts if part] if several and key != "seeds" else text
 
 
 def _kind_with(key: str) -> str:

@@ -64,6 +64,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("deployment",),
     "music21": ("datasets",),
     "tinysoundfont": ("datasets",),
+    "optuna": ("experiments",),
     "tqdm": (),
     "pickle": ("extraction.teachers",),  # for the name of an exception; see test_nothing_is_unpickled
     "pandas": (),
@@ -72,7 +73,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 
 HEAVY = (
     "torch", "numpy", "pandas", "dask", "distributed", "zarr", "h5py", "pyarrow", "lightning", "sklearn", "matplotlib",
-    "librosa", "soundfile", "scipy", "xarray",
+    "librosa", "soundfile", "scipy", "xarray", "optuna",
 )  # fmt: skip
 
 
