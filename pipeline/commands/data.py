@@ -25,22 +25,36 @@ def data() -> None:
     metavar="KEY=VALUE",
     help="An option of the dataset, as often as needed; an unknown KEY lists them.",
 )
-def build(name: str, folder: Path | None, options: tuple[str, ...]) -> None:
+@click.option("--clips", help="Clips of each split, such as train=4000,unlabelled=8000.  [default: the dataset's]")
+@click.option("--seed", type=int, help="Decides what is played in which clip.  [default: the dataset's]")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that render; 0 takes all cores.  [default: 0]")
+def build(
+    name: str,
+    *,
+    folder: Path | None,
+    options: tuple[str, ...],
+    clips: str | None,
+    seed: int | None,
+    workers: int | None,
+) -> None:
     """Make the dataset NAME and its clip table.
 
     Fetches what the dataset's card names, verified by SHA-256, or reads FOLDER. Writes
     data/NAME/clips.parquet, and for datasets made here data/NAME/audio. An interrupted build goes
-    on where it stopped. The home folder is data, or EAST_HOME.
+    on where it stopped, and one with more clips keeps those that are there. The home folder is
+    data, or EAST_HOME.
 
     \b
     Example:
       east data build chorales
       east data build openmic --folder openmic-2018 --set valid=0.15 --set seed=1
+      east data build scores --clips train=4000,valid=500,test=700,unlabelled=8000
     """
     from pipeline.datasets.resolve import build_dataset
 
+    rendering = {"clips": None if clips is None else _counts(clips), "seed": seed, "n_workers": workers}
     with listening() as listener:
-        _, path = build_dataset(name, folder=folder, options=_pairs(options), listener=listener)
+        _, path = build_dataset(name, folder=folder, options=_pairs(options), listener=listener, **rendering)
     show(str(path))
 
 
@@ -177,3 +191,12 @@ def _ratios(text: str) -> dict[str, float] | None:
         return {name.strip(): float(share) for name, share in (item.split("=") for item in text.split(","))}
     except ValueError:
         raise SettingError(f"--split is {text!r}; it is written like train=0.8,valid=0.1,test=0.1, or none.") from None
+
+
+def _counts(text: str) -> dict[str, int]:
+    try:
+        return {name.strip(): int(count) for name, count in (item.split("=") for item in text.split(","))}
+    except ValueError:
+        raise SettingError(
+            f"--clips is {text!r}; it is written like train=4000,valid=500,test=700, in whole clips."
+        ) from None

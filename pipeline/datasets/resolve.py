@@ -63,17 +63,24 @@ def load(data: str) -> tuple[ClipTable, Path]:
 
 
 def build_dataset(
-    name: str, *, folder: Path | None = None, options: Mapping[str, str] = NONE, listener: Listener = ignore
+    name: str,
+    *,
+    folder: Path | None = None,
+    options: Mapping[str, str] = NONE,
+    listener: Listener = ignore,
+    **rendering: object,
 ) -> tuple[ClipTable, Path]:
     """Make the table of a dataset that has a card, and its audio where the project can.
 
     Args:
         folder: where the user has the dataset, for those that are not made here.
         options: values for the card's options, as texts.
+        rendering: of a dataset made here, such as ``clips``, ``seed``, ``n_workers``; None is its default.
 
     Raises:
         UnknownNameError: no such card, or no such option.
-        SettingError: a folder is needed, or is given where none is; or a value that cannot be.
+        SettingError: a folder is needed, or is given where none is; a value that cannot be; rendering where
+            nothing is rendered.
     """
     card = registry.find_dataset(name)
     values = registry.dataset_options(card, options)
@@ -82,7 +89,7 @@ def build_dataset(
     if not card.can_build and folder is None:
         raise SettingError(_to_get(card))
     place = layout.dataset_dir(name) if folder is None else folder
-    table = registry.builder(card)(card, place, listener=listener, **values)
+    table = registry.builder(card)(card, place, listener=listener, **values, **_given(card, rendering))
     if not isinstance(table, ClipTable):
         raise TypeError(f"{card.builder} must return a ClipTable, not {type(table).__name__}")
     return _keep(table, layout.table_path(name), listener)
@@ -107,6 +114,15 @@ def make_own(source: Path, *, listener: Listener = ignore, **settings: object) -
 def list_made() -> list[str]:
     """Names of the datasets whose table is under the home folder."""
     return sorted(path.parent.name for path in layout.home().glob(f"*/{layout.table_path('x').name}"))
+
+
+def _given(card: DatasetCard, rendering: Mapping[str, object]) -> dict[str, object]:
+    """What is not None; there is such a thing only where audio is rendered."""
+    given = {key: value for key, value in rendering.items() if value is not None}
+    if given and not card.can_build:
+        options = ", ".join("--" + key.removeprefix("n_") for key in given)
+        raise SettingError(f"{card.name} is not rendered here, so that {options} says nothing to it; leave it out.")
+    return given
 
 
 def _from_file(path: Path, listener: Listener) -> tuple[ClipTable, Path]:

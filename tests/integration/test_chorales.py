@@ -193,7 +193,7 @@ def test_build_resume_and_labels(folder: Path) -> None:
     table = build(folder=folder, clips=clips, n_workers=1)
     require_valid(table, audio=True)
     assert Counter(table.split) == clips | {UNSEEN: 3}
-    lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()[1:]]
+    lines = [json.loads(line) for line in (folder / JOURNAL).read_text().splitlines()]
     stems = {line["path"]: line["stems"] for line in lines}
     for row, path in enumerate(table.path):
         samples, rate_hz = soundfile.read(table.audio_path(row), dtype="float32")

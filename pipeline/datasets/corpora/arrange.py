@@ -1,5 +1,7 @@
 """From a chorale to what is played in a clip: excerpt, tempo, key, instruments, touch, levels.
 
+What scores of any kind share with chorales is here too: see :mod:`pipeline.datasets.corpora.ensemble`.
+
 Pure and the same on every machine: the only source of chance is ``random.Random.random`` seeded by
 a text, whose values are part of the language.
 """
@@ -68,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """One clip: where it goes (below the audio root), its hymn, and its parts."""
+    """One clip: where it goes (below the audio root), its hymn or work, and its parts."""
 
     path: str
     split: str
@@ -79,7 +81,7 @@ class Arrangement:
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Where in a chorale a clip begins, in quarter notes, how fast it goes, and in which key."""
+    """Where in a score a clip begins, in quarter notes, how fast it goes, and in which key."""
 
     start: float
     quarters_per_s: float
@@ -95,28 +97,28 @@ def split_hymns(chorales: Sequence[Chorale], shares: dict[str, int], seed: int) 
     hymns: dict[str, list[Chorale]] = {}
     for chorale in chorales:
         hymns.setdefault(chorale.hymn, []).append(chorale)
-    order = _shuffled(Random(f"{seed} hymns"), sorted(hymns))
+    order = shuffled(Random(f"{seed} hymns"), sorted(hymns))
     dealt: dict[str, list[Chorale]] = {name: [] for name in shares}
     total, (rest, *others) = sum(shares.values()), shares
     for hymn in order:
         wanting = [name for name in others if len(dealt[name]) * total < shares[name] * len(chorales)]
         dealt[wanting[0] if wanting else rest] += hymns[hymn]
-    return {name: _shuffled(Random(f"{seed} {name}"), members) for name, members in dealt.items()}
+    return {name: shuffled(Random(f"{seed} {name}"), members) for name, members in dealt.items()}
 
 
 def arrange(chorale: Chorale, path: str, split: str, *, n_banks: int, seed: int) -> Arrangement:
     """One clip from a chorale: two to four instruments play its voices, drawn by seed and path."""
     rng = Random(f"{seed} {path}")
     excerpt = _draw_excerpt(rng, chorale)
-    voices = [voice for voice in range(N_VOICES) if _sounding_s(chorale.voices[voice], excerpt) >= _MIN_SOUNDING_S]
-    voices = _shuffled(rng, voices)
+    voices = [voice for voice in range(N_VOICES) if sounding_s(chorale.voices[voice], excerpt) >= _MIN_SOUNDING_S]
+    voices = shuffled(rng, voices)
     n_parts = min(2 + int(rng.random() * 3), len(voices))
-    names = _shuffled(rng, sorted(INSTRUMENTS))[:n_parts]
+    names = shuffled(rng, sorted(INSTRUMENTS))[:n_parts]
     parts = [_draw_part(rng, chorale.voices[voices[index]], excerpt, name, n_banks) for index, name in enumerate(names)]
     for voice in voices[n_parts:]:
         index = int(rng.random() * n_parts)
         if INSTRUMENTS[names[index]].chordal:
-            more = _play(rng, chorale.voices[voice], excerpt, INSTRUMENTS[names[index]])
+            more = play(rng, chorale.voices[voice], excerpt, INSTRUMENTS[names[index]])
             notes = tuple(sorted((*parts[index].notes, *more), key=lambda note: (note.start_s, note.key)))
             parts[index] = replace(parts[index], notes=notes)
     return Arrangement(path, split, chorale.hymn, round(-6 + 5 * rng.random(), 2), tuple(parts))
@@ -137,10 +139,10 @@ def _draw_excerpt(rng: Random, chorale: Chorale) -> Excerpt:
 
 def _draw_part(rng: Random, voice: Sequence[Note], excerpt: Excerpt, name: str, n_banks: int) -> Part:
     instrument = INSTRUMENTS[name]
-    notes = _play(rng, voice, excerpt, instrument)
+    notes = play(rng, voice, excerpt, instrument)
     return Part(
         instrument=name,
-        program=_choice(rng, instrument.programs),
+        program=choose(rng, instrument.programs),
         bank=int(rng.random() * n_banks),
         level_db=round(-9 * rng.random(), 2),
         bend_cents=round(30 * rng.random() - 15, 1),
@@ -148,7 +150,7 @@ def _draw_part(rng: Random, voice: Sequence[Note], excerpt: Excerpt, name: str, 
     )
 
 
-def _play(rng: Random, voice: Sequence[Note], excerpt: Excerpt, instrument: Instrument) -> tuple[Played, ...]:
+def play(rng: Random, voice: Sequence[Note], excerpt: Excerpt, instrument: Instrument) -> tuple[Played, ...]:
     """A voice in the instrument's range, with a touch of its own and small errors of time and force."""
     inside = [note for note in voice if _overlap_s(note, excerpt) > 0.05]
     shift = excerpt.transpose + _octaves(rng, [note.key + excerpt.transpose for note in inside], instrument)
@@ -170,7 +172,7 @@ def _octaves(rng: Random, keys: Sequence[int], instrument: Instrument) -> int:
     outside = {shift: sum(not instrument.low <= key + shift <= instrument.high for key in keys) for shift in shifts}
     fewest = min(outside.values())
     nearest = min(abs(shift) for shift in shifts if outside[shift] == fewest)
-    return _choice(rng, [s for s in shifts if outside[s] == fewest and abs(s) <= max(nearest, 12)])
+    return choose(rng, [s for s in shifts if outside[s] == fewest and abs(s) <= max(nearest, 12)])
 
 
 def _overlap_s(note: Note, excerpt: Excerpt) -> float:
@@ -179,14 +181,17 @@ def _overlap_s(note: Note, excerpt: Excerpt) -> float:
     return min(end_s, CLIP_S) - max(start_s, 0.0)
 
 
-def _sounding_s(voice: Sequence[Note], excerpt: Excerpt) -> float:
+def sounding_s(voice: Sequence[Note], excerpt: Excerpt) -> float:
+    """How long the notes of a voice last within the excerpt, in seconds."""
     return sum(max(0.0, _overlap_s(note, excerpt)) for note in voice)
 
 
-def _choice(rng: Random, values: Sequence[_T]) -> _T:
+def choose(rng: Random, values: Sequence[_T]) -> _T:
+    """One of the values, all alike."""
     return values[int(rng.random() * len(values))]
 
 
-def _shuffled(rng: Random, values: Sequence[_T]) -> list[_T]:
+def shuffled(rng: Random, values: Sequence[_T]) -> list[_T]:
+    """The values in an order of chance."""
     keyed = [(rng.random(), index) for index in range(len(values))]
     return [values[index] for _, index in sorted(keyed)]

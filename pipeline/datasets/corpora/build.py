@@ -1,7 +1,7 @@
 """Renders many arrangements on all cores, and goes on where it was stopped.
 
-Every finished clip is a line in ``rendered.jsonl``, whose first line is the digest of the plan; a
-journal of another plan is started anew, and all clips are rendered again in place.
+Every finished clip is a line in ``rendered.jsonl`` with the digest of its arrangement, so that a plan
+that grows or changes renders what is new or different and nothing else.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.datasets.corpora.arrange import Arrangement
-from pipeline.datasets.corpora.render import RATE_HZ, VERSION, Rendered, Renderer
+from pipeline.datasets.corpora.render import RATE_HZ, VERSION, BankFile, Rendered, Renderer
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 
 JOURNAL = "rendered.jsonl"
@@ -27,7 +27,7 @@ _renderer: Renderer | None = None  # one per worker process
 def render_all(
     arrangements: Sequence[Arrangement],
     folder: Path,
-    banks: Sequence[Path],
+    banks: Sequence[BankFile],
     *,
     task: str = "rendering",
     n_workers: int = 0,
@@ -36,19 +36,19 @@ def render_all(
     """Render what is not there yet below ``folder/audio``; gives all clips by path.
 
     Args:
-        banks: sound bank files; a part's ``bank`` counts in this list.
+        banks: sound banks; a part's ``bank`` counts in this list.
         n_workers: processes; 0 takes the cores this process may use, 1 renders right here.
     """
-    digest = plan_digest(arrangements, banks)
+    digests = {arrangement.path: clip_digest(arrangement, banks) for arrangement in arrangements}
     journal = folder / JOURNAL
-    done = _read_journal(journal, folder / "audio", digest)
+    done = _read_journal(journal, folder / "audio", digests)
     left = [arrangement for arrangement in arrangements if arrangement.path not in done]
     listener(TaskStarted(task, len(arrangements), "clips"))
     listener(TaskAdvanced(task, len(arrangements) - len(left), "found"))
     try:
         with journal.open("a", encoding="utf-8") as lines:
             for batch in _rendered(left, folder / "audio", banks, n_workers or len(os.sched_getaffinity(0))):
-                lines.writelines(json.dumps(asdict(clip)) + "\n" for clip in batch)
+                lines.writelines(json.dumps({"digest": digests[clip.path]} | asdict(clip)) + "\n" for clip in batch)
                 lines.flush()
                 done |= {clip.path: clip for clip in batch}
                 listener(TaskAdvanced(task, len(batch)))
@@ -57,7 +57,7 @@ def render_all(
     return {arrangement.path: done[arrangement.path] for arrangement in arrangements}
 
 
-def plan_digest(arrangements: Sequence[Arrangement], banks: Sequence[Path]) -> str:
+def plan_digest(arrangements: Sequence[Arrangement], banks: Sequence[BankFile]) -> str:
     """SHA-256 over all that decides the samples: version, rate, the banks' names, every note."""
     digest = hashlib.sha256(json.dumps([VERSION, RATE_HZ, [bank.name for bank in banks]]).encode())
     for arrangement in arrangements:
@@ -65,18 +65,27 @@ def plan_digest(arrangements: Sequence[Arrangement], banks: Sequence[Path]) -> s
     return digest.hexdigest()
 
 
-def _read_journal(journal: Path, audio: Path, digest: str) -> dict[str, Rendered]:
-    """Clips that the journal names and that are on the disk in full; starts one where there is none."""
-    lines = journal.read_text("utf-8").splitlines() if journal.is_file() else []
-    if not lines or lines[0] != digest:
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        journal.write_text(digest + "\n", "utf-8")
-        return {}
-    clips = [Rendered(**json.loads(line)) for line in lines[1:] if line.endswith("}}")]
-    if not journal.read_bytes().endswith(b"\n"):
+def clip_digest(arrangement: Arrangement, banks: Sequence[BankFile]) -> str:
+    """:func:`plan_digest` of one clip and of those banks only that play in it, shortened."""
+    used = sorted({part.bank for part in arrangement.parts})
+    return plan_digest([arrangement], [banks[index] for index in used])[:24]
+
+
+def _read_journal(journal: Path, audio: Path, digests: Mapping[str, str]) -> dict[str, Rendered]:
+    """Clips that the journal names under the plan's digest and that are on the disk in full."""
+    text = journal.read_text("utf-8") if journal.is_file() else ""
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    if text and not text.endswith("\n"):  # a line cut short by a kill ends here
         with journal.open("a", encoding="utf-8") as handle:
             handle.write("\n")
-    return {clip.path: clip for clip in clips if _size(audio / clip.path) == clip.n_bytes}
+    found = {}
+    for line in text.splitlines():
+        if not (line.startswith("{") and line.endswith("}}")):
+            continue
+        values = json.loads(line)
+        if values.pop("digest", "") == digests.get(values["path"], "-"):
+            found[values["path"]] = Rendered(**values)
+    return {path: clip for path, clip in found.items() if _size(audio / path) == clip.n_bytes}
 
 
 def _size(path: Path) -> int:
@@ -84,7 +93,7 @@ def _size(path: Path) -> int:
 
 
 def _rendered(
-    arrangements: Sequence[Arrangement], audio: Path, banks: Sequence[Path], n_workers: int
+    arrangements: Sequence[Arrangement], audio: Path, banks: Sequence[BankFile], n_workers: int
 ) -> Iterator[list[Rendered]]:
     batches = [arrangements[start : start + _BATCH] for start in range(0, len(arrangements), _BATCH)]
     if n_workers == 1 or len(batches) <= 1:
@@ -103,7 +112,7 @@ def _rendered(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(banks: Sequence[Path]) -> None:
+def _start_worker(banks: Sequence[BankFile]) -> None:
     global _renderer  # noqa: PLW0603 - a worker process holds its sound banks
     _renderer = Renderer(banks)
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
 from pipeline.datasets.corpora.arrange import CLIP_S, Arrangement, Part, Played
+from pipeline.datasets.corpora.drums import PERCUSSION
+from pipeline.datasets.corpora.sampler import Sampler
 from pipeline.errors import MissingExtraError
 
 RATE_HZ = 32_000
@@ -25,6 +27,17 @@ SILENT_DB = -70.0
 _HIGH_PASS = butter(2, 25, "highpass", fs=RATE_HZ, output="sos")  # some samples stand beside zero
 _SETTLE = RATE_HZ // 10  # samples after which nothing of the stem before is left
 _Event = tuple[int, int, int, int]  # sample, 0 off or 1 on, key, velocity
+
+
+@dataclass(frozen=True)
+class NoteFolders:
+    """A sound bank of single recorded notes: for each General MIDI program the folder of its notes."""
+
+    name: str
+    folders: tuple[tuple[int, Path], ...]
+
+
+BankFile = Path | NoteFolders  # a SoundFont file, or folders of notes
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class Renderer:
         MissingExtraError: ``tinysoundfont`` is not installed.
     """
 
-    def __init__(self, banks: Sequence[Path]) -> None:
+    def __init__(self, banks: Sequence[BankFile]) -> None:
         try:
             import tinysoundfont
         except ImportError as error:
@@ -52,7 +65,10 @@ class Renderer:
                 "(--no-deps, since its full install wants the PortAudio library, which is not used here)."
             ) from error
         self._synth: Any = tinysoundfont.Synth(samplerate=RATE_HZ)
-        self._banks = [self._synth.sfload(str(path)) for path in banks]
+        self._banks: list[int | Sampler] = [
+            self._synth.sfload(str(bank)) if isinstance(bank, Path) else Sampler(dict(bank.folders), RATE_HZ)
+            for bank in banks
+        ]
 
     def render(self, arrangement: Arrangement, folder: Path) -> Rendered:
         """Write the clip as mono 16-bit FLAC below ``folder``; a half-written file never has its name."""
@@ -72,12 +88,17 @@ class Renderer:
 
     def stem(self, part: Part) -> NDArray[np.float32]:
         """What one instrument plays: [samples] at :data:`RATE_HZ`, mono, without what lies below 25 Hz."""
+        bank = self._banks[part.bank]
+        n_samples = round(CLIP_S * RATE_HZ)
+        out = bank.play(part, n_samples) if isinstance(bank, Sampler) else self._synthesise(part, bank, n_samples)
+        return np.asarray(sosfilt(_HIGH_PASS, out), dtype=np.float32)
+
+    def _synthesise(self, part: Part, bank: int, n_samples: int) -> NDArray[np.float32]:
         synth = self._synth
         synth.sounds_off()
         synth.generate_simple(_SETTLE)
-        synth.program_select(0, self._banks[part.bank], 0, part.program)
+        synth.program_select(0, bank, 0, part.program, part.instrument in PERCUSSION)
         synth.pitchbend(0, round(8192 + part.bend_cents / 200 * 8192))
-        n_samples = round(CLIP_S * RATE_HZ)
         out = np.zeros(n_samples, dtype=np.float32)
         position = 0
         for sample, is_on, key, velocity in (*_events(part.notes), (n_samples, 0, 0, 0)):
@@ -86,7 +107,7 @@ class Renderer:
                 out[position:sample] = (block[0::2] + block[1::2]) / 2
                 position = sample
             synth.noteon(0, key, velocity) if is_on else synth.noteoff(0, key)
-        return np.asarray(sosfilt(_HIGH_PASS, out), dtype=np.float32)
+        return out
 
 
 def rms_db(samples: NDArray[np.float32]) -> float:
