@@ -41,6 +41,13 @@ _SOURCES = (
         help="Kind of the teacher's probe: ridge (calibrated), or logistic (C chosen by validation).",
     ),
     click.option(
+        "--probe-views",
+        type=click.IntRange(0, 99),
+        default=0,
+        show_default=True,
+        help="Views of the labelled clips that the ridge probe is fitted on besides; `east extract --teacher-views`.",
+    ),
+    click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of subset, weights, batches, masks."
     ),
     click.option("--name", default="", help="Name of the run's folder.  [default: made from the settings]"),

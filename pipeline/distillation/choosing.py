@@ -86,6 +86,12 @@ def open_views(store: StoreReader, n: int, make: str) -> tuple[StoreReader, ...]
     return tuple(opened)
 
 
+def open_teacher_views(teachers: Sequence[StoreReader], n: int, dataset: str) -> tuple[tuple[StoreReader, ...], ...]:
+    """For each of the teachers' stores, those of its views 1 to ``n``; see :func:`open_views`."""
+    commands = [how_to_make_views(dataset, store.meta.name, NO_TEACHER, n) for store in teachers]
+    return tuple(open_views(store, n, make) for store, make in zip(teachers, commands, strict=True)) if n else ()
+
+
 def how_to_make_views(dataset: str, teacher: str, student: str, n: int) -> str:
     """The command that makes the views of a student's mels, or of a teacher's embeddings."""
     option = "--teacher-views" if student == NO_TEACHER else "--views"

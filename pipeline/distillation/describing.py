@@ -44,20 +44,28 @@ def describe_run(
 
 
 def describe_probe(
-    settings: ProbeSettings, table: ClipTable, teachers: Sequence[StoreReader], used: ClipTable, scored: Scored
+    settings: ProbeSettings,
+    table: ClipTable,
+    teachers: Sequence[StoreReader],
+    used: ClipTable,
+    scored: Scored,
+    *,
+    views: Sequence[StoreReader] = (),
 ) -> dict[str, Any]:
     """What ``run.json`` says of a probe.
 
     Args:
         used: the clips that the teachers know, with the labels the probe could see.
+        views: stores of the teachers' views.
     """
     train = used.select(used.split == TRAIN)
     n_labelled = int(train.labelled().sum())
     names = "+".join(store.meta.name for store in teachers)
     labels = f"{n_labelled} labels" if settings.labelled else "all labels"
-    return _common(table, teachers, settings.seed) | {
+    more = f" probe_views {settings.probe_views}" if settings.probe_views else ""
+    return _common(table, (*teachers, *views), settings.seed) | {
         "kind": "probe",
-        "group": settings.group or f"probe {settings.probe} {names} {labels}",
+        "group": settings.group or f"probe {settings.probe} {names} {labels}{more}",
         "front_end": {},
         "n_parameters": scored.probe.n_parameters,
         "n_labelled": n_labelled,
@@ -102,7 +110,7 @@ def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled:
     labels = f"{n_labelled} labels" if settings.labelled else "all labels"
     changed = [
         f"{name} {getattr(settings, name)}"
-        for name in (*LOSS_VALUES, "probe", "steps", "batch", "labelled_share", "lr",
+        for name in (*LOSS_VALUES, "probe", "probe_views", "steps", "batch", "labelled_share", "lr",
                      "weight_decay", "clip_norm", "schedule", "specaugment", "views", "mixup", "ema",
                      "average_last", "patience", "precision")
         if getattr(settings, name) != getattr(usual, name)

@@ -159,9 +159,17 @@ def _report(join: StoreJoin, listener: Listener) -> None:
 
 
 def score_clips(
-    kind: str, table: ClipTable, stores: Sequence[StoreReader], listener: Listener
+    kind: str,
+    table: ClipTable,
+    stores: Sequence[StoreReader],
+    listener: Listener,
+    *,
+    views: Sequence[Sequence[StoreReader]] = (),
 ) -> tuple[Scored, ClipTable]:
     """Fit the probe on the labelled training clips and score every clip that all teachers know.
+
+    Args:
+        views: for each of the stores, those of its views; the probe is fitted on them beside the clips.
 
     Returns:
         The scores, and the table of the clips that have them.
@@ -170,7 +178,12 @@ def score_clips(
     features = clip_features([Column(store, join.rows) for store, join in zip(stores, joins, strict=True)])
     train, valid = (np.flatnonzero(table.split == name) for name in (TRAIN, VALID))
     probe = fit_probe(
-        kind, features[train], table.labels[train], table.task, valid=(features[valid], table.labels[valid])
+        kind,
+        features[train],
+        table.labels[train],
+        table.task,
+        valid=(features[valid], table.labels[valid]),
+        views=[_view_features(table.select(train), view, listener) for view in zip(*views, strict=True)],
     )
     there = np.isfinite(features).all(axis=1)
     logits = probe.logits(features[there])
@@ -178,6 +191,18 @@ def score_clips(
         raise TrainingError("The probe's scores are not finite. Does a teacher store hold damaged features?")
     listener(Note(f"Probe: {_in_words(probe.about)}"))
     return Scored(probe, table.clip_id[there], logits), table.select(np.flatnonzero(there))
+
+
+def _view_features(train: ClipTable, stores: Sequence[StoreReader], listener: Listener) -> NDArray[np.float32]:
+    """What all teachers heard in one view of each labelled training clip, NaN elsewhere: [clips, channels]."""
+    labelled = np.flatnonzero(train.labelled())
+    joins = join_stores(train.clip_id[labelled], stores)
+    for join in joins:
+        _report(join, listener)
+    found = clip_features([Column(store, join.rows) for store, join in zip(stores, joins, strict=True)])
+    features = np.full((len(train), found.shape[1]), np.nan, np.float32)
+    features[labelled] = found
+    return features
 
 
 def _in_words(about: dict[str, Any]) -> str:

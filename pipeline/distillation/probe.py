@@ -2,7 +2,8 @@
 
 ``ridge`` (default): time means of all teachers side by side, standardised over all training clips,
 ``sign(z) log(1 + |z|)``, ridge on 0 / 1 targets with its strength by leave-one-out error, and one
-logistic curve for all classes fitted on leave-one-out scores.  No validation labels are needed.
+logistic curve for all classes fitted on leave-one-out scores.  No validation labels are needed.  Views of
+the labelled clips may be fitted on, too; a clip is then left out with its views.
 
 ``logistic``: one L2 logistic regression per class on the standardised means, C by validation.
 """
@@ -85,12 +86,22 @@ def _time_means(column: Column) -> NDArray[np.float32]:
     return means
 
 
-def fit_probe(kind: str, features: Reals, labels: Labels, task: Task, *, valid: tuple[Reals, Labels] | None) -> Probe:
+def fit_probe(
+    kind: str,
+    features: Reals,
+    labels: Labels,
+    task: Task,
+    *,
+    valid: tuple[Reals, Labels] | None,
+    views: Sequence[Reals] = (),
+) -> Probe:
     """Fit a probe.
 
     Args:
         kind: ``ridge`` or ``logistic``.
         valid: features and labels of the validation clips; only ``logistic`` reads them.
+        views: features of views of the training clips, in the same order, NaN where there are none;
+            only ``ridge`` is fitted on them, beside the clips.
 
     Shape:
         features: [training clips, channels], rows of NaN where the teacher has nothing.
@@ -106,7 +117,8 @@ def fit_probe(kind: str, features: Reals, labels: Labels, task: Task, *, valid: 
     _require_both_kinds(labels[usable])
     if kind == "logistic":
         return _fit_logistic(features[usable], labels[usable], mean, scale, valid)
-    return _fit_ridge(features[usable], labels[usable], mean, scale, task)
+    heard = [_prepare(view[usable], mean, scale, True) for view in views]
+    return _fit_ridge(_prepare(features[usable], mean, scale, True), labels[usable], mean, scale, task, views=heard)
 
 
 def _require_both_kinds(labels: Labels) -> None:
@@ -118,8 +130,8 @@ def _require_both_kinds(labels: Labels) -> None:
         )
 
 
-def _fit_ridge(features: Reals, labels: Labels, mean: Reals, scale: Reals, task: Task) -> Probe:
-    ridge = fit_ridge(_prepare(features, mean, scale, True), labels)
+def _fit_ridge(x: Reals, labels: Labels, mean: Reals, scale: Reals, task: Task, *, views: Sequence[Reals]) -> Probe:
+    ridge = fit_ridge(x, labels, views=views)
     known = labels >= 0
     if task == "single-label":
         rows = known.all(axis=1) & (labels == 1).any(axis=1)
@@ -134,6 +146,8 @@ def _fit_ridge(features: Reals, labels: Labels, mean: Reals, scale: Reals, task:
         "shift": shift,
         "n_clips": len(labels),
     }
+    if views:
+        about["n_views"] = int(sum(np.isfinite(view).all(axis=1).sum() for view in views))
     return Probe(mean, scale, True, ridge.weights, ridge.bias, slope, shift, about)
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline.distillation.choosing import open_teachers
+from pipeline.distillation.choosing import open_teacher_views, open_teachers
 from pipeline.distillation.describing import describe_probe
 from pipeline.distillation.judging import probabilities
 from pipeline.distillation.preparation import TRAIN, Scored, hide_labels, score_clips, used_splits
@@ -31,32 +31,42 @@ def probe(settings: ProbeSettings, listener: Listener = ignore) -> Path:
     """
     table = find_table(settings.data, listener)
     teachers = open_teachers(settings.teacher, settings.store, table.name, table.clip_s, listener)
+    views: tuple[tuple[StoreReader, ...], ...] = ()
     try:
+        views = open_teacher_views(teachers, settings.probe_views, table.name)
         config = settings.config() | {"teacher": [store.meta.name for store in teachers], "store": []}
-        stores = [[store.meta.fingerprint, store.meta.content_digest or store.meta.uuid] for store in teachers]
+        read = (*teachers, *(view for of_one in views for view in of_one))
+        stores = [[store.meta.fingerprint, store.meta.content_digest or store.meta.uuid] for store in read]
         folder = RunFolder(table.name, settings.name, config, {"table": table.digest(), "stores": stores})
         if folder.state == "complete":
             listener(Note(f"{folder.path} is complete already: nothing to do."))
         else:
-            _run(settings, table, teachers, folder, listener)
+            _run(settings, table, teachers, folder, views=views, listener=listener)
         return folder.path
     finally:
-        for store in teachers:
+        for store in (*teachers, *(view for of_one in views for view in of_one)):
             store.close()
 
 
 def _run(
-    settings: ProbeSettings, table: ClipTable, teachers: tuple[StoreReader, ...], folder: RunFolder, listener: Listener
+    settings: ProbeSettings,
+    table: ClipTable,
+    teachers: tuple[StoreReader, ...],
+    folder: RunFolder,
+    *,
+    views: tuple[tuple[StoreReader, ...], ...],
+    listener: Listener,
 ) -> None:
     started = time.monotonic()
     listener(TaskStarted(folder.name, None, "probes"))
     visible = hide_labels(used_splits(table, listener), settings.labelled, settings.seed)
-    scored, there = score_clips(settings.probe, visible, teachers, listener)
+    scored, there = score_clips(settings.probe, visible, teachers, listener, views=views)
     names = [store.meta.name for store in teachers]
     folder.write_recipe(recipe_text(settings, teachers=names, dataset=table.name))
     folder.write_teacher_scores(scored.clip_id, scored.logits)
     valid_map = _write_predictions(scored, there, folder)
-    about = describe_probe(settings, table, teachers, there, scored)
+    heard = [view for of_one in views for view in of_one]
+    about = describe_probe(settings, table, teachers, there, scored, views=heard)
     best = {"step": 0, "valid_map": valid_map}
     folder.write(about | {"best": best, "train_s": round(time.monotonic() - started, 3)}, complete=True)
     listener(TaskFinished(folder.name))

@@ -1,12 +1,15 @@
 """Ridge regression on 0 / 1 targets, its leave-one-out error in closed form, and its calibration.
 
 Sources: the leave-one-out identity ``y - s_loo = (y - s) / (1 - h)`` of linear smoothers (Hastie,
-Tibshirani and Friedman, Elements of Statistical Learning, section 7.10); one logistic curve for all
-classes after Platt, 1999, fitted on leave-one-out scores as in our pilot.
+Tibshirani and Friedman, Elements of Statistical Learning, section 7.10), and for the rows of a clip
+and its views, left out together, the same with the block of the hat matrix in place of ``h``:
+``(I - H)^-1 (y - s)``; one logistic curve for all classes after Platt, 1999, fitted on leave-one-out
+scores as in our pilot.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,7 @@ Reals = NDArray[np.floating[Any]]
 
 STRENGTHS = tuple(float(10.0**power) for power in np.arange(-4, 3.01, 0.5))
 _NEWTON_STEPS = 100
+_CLIPS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +29,8 @@ class Ridge:
 
     Attributes:
         strength: penalty over the mean eigenvalue of the features' Gram matrix.
-        loo: [clips, classes], leave-one-out scores of the training clips, NaN where unknown.
+        loo: [clips, classes], scores of the training clips as they are, each from all other clips and
+            their views; NaN where unknown.
         loo_error: mean squared leave-one-out error at each of the strengths that were tried.
     """
 
@@ -40,14 +45,22 @@ class Ridge:
         return np.asarray(features @ self.weights + self.bias)
 
 
-def fit_ridge(features: Reals, labels: NDArray[np.int8], strengths: tuple[float, ...] = STRENGTHS) -> Ridge:
-    """Fit every class on the clips whose label is known; one strength for all classes.
+def fit_ridge(
+    features: Reals,
+    labels: NDArray[np.int8],
+    strengths: tuple[float, ...] = STRENGTHS,
+    *,
+    views: Sequence[Reals] = (),
+) -> Ridge:
+    """Fit every class on the clips whose label is known, and on their views; one strength for all classes.
+
+    Views are more rows to fit on; errors are counted, and scores given, of the clips as they are.
 
     Shape:
-        features: [clips, channels].
+        features, and each of the views: [clips, channels]; rows of NaN where a view is absent.
         labels: [clips, classes], 1 / 0 / -1.
     """
-    shares = [_Share(features, known, labels[:, columns]) for known, columns in _groups(labels >= 0)]
+    shares = [_Share(features, known, labels[:, columns], views) for known, columns in _groups(labels >= 0)]
     errors = {s: _weighted([share.loo_error(s) for share in shares]) for s in strengths}
     strength = min(errors, key=lambda s: errors[s])
     loo = np.full(labels.shape, np.nan)
@@ -71,9 +84,14 @@ def _groups(known: NDArray[np.bool_]) -> list[tuple[NDArray[np.intp], NDArray[np
 class _Share:
     """The classes that are known on one set of clips; the intercept is not penalised."""
 
-    def __init__(self, features: Reals, rows: NDArray[np.intp], labels: NDArray[np.int8]) -> None:
-        x = features[rows].astype(np.float64)
-        self.y = (labels[rows] == 1).astype(np.float64)
+    def __init__(
+        self, features: Reals, rows: NDArray[np.intp], labels: NDArray[np.int8], views: Sequence[Reals]
+    ) -> None:
+        versions = [np.asarray(version, np.float64)[rows] for version in (features, *views)]
+        self.there = np.stack([np.isfinite(version).all(axis=1) for version in versions])
+        self.there[0] = True
+        x = np.concatenate([version[there] for version, there in zip(versions, self.there, strict=True)])
+        self.y = (labels[rows] == 1).astype(np.float64)[np.nonzero(self.there)[1]]
         self.mean_x, self.mean_y = x.mean(0), self.y.mean(0)
         self.x, self.centred = x - self.mean_x, self.y - self.mean_y
         # Gram matrix of clips where they are fewer than channels, else of channels: X X' or X' X.
@@ -91,15 +109,36 @@ class _Share:
         return np.asarray(self.values / (self.values + strength * self.scale))
 
     def loo(self, strength: float) -> Reals:
-        """Scores of each clip from all others: [clips, classes]."""
+        """Scores of each clip from all others, without its own views: [clips, classes]."""
         shrink = self._shrinkage(strength)
         fitted = self.mean_y + self.u @ (shrink[:, None] * (self.u.T @ self.centred))
-        leverage = (self.u**2 @ shrink + 1 / len(self.y))[:, None]
-        return np.asarray(self.y - (self.y - fitted) / np.maximum(1 - leverage, 1e-9))
+        y, n = self.y[: self.n_clips], self.n_clips
+        if len(self.there) > 1:
+            return np.asarray(y - self._left_out(self.y - fitted, shrink))
+        leverage = (self.u[:n] ** 2 @ shrink + 1 / len(self.y))[:, None]
+        return np.asarray(y - (y - fitted) / np.maximum(1 - leverage, 1e-9))
+
+    def _left_out(self, residual: Reals, shrink: Reals) -> Reals:
+        """What is left of each clip as it is once its rows are left out together: [clips, classes]."""
+        rows = (np.cumsum(self.there.reshape(-1)) - 1).reshape(self.there.shape).T  # [clips, versions]
+        there, found = self.there.T, np.empty((self.n_clips, residual.shape[1]))
+        for first in range(0, self.n_clips, _CLIPS_AT_ONCE):
+            part = slice(first, first + _CLIPS_AT_ONCE)
+            keep = there[part, :, None]
+            u, left = self.u[rows[part]] * keep, residual[rows[part]] * keep
+            hat = (u * shrink) @ u.transpose(0, 2, 1) + keep * keep.transpose(0, 2, 1) / len(self.y)
+            found[part] = np.linalg.solve((1 + 1e-9) * np.eye(len(self.there)) - hat, left)[:, 0]
+        return found
 
     def loo_error(self, strength: float) -> tuple[float, int]:
-        """Sum of squared leave-one-out errors, and their number."""
-        return float(((self.y - self.loo(strength)) ** 2).sum()), self.y.size
+        """Sum of squared leave-one-out errors of the clips as they are, and their number."""
+        y = self.y[: self.n_clips]
+        return float(((y - self.loo(strength)) ** 2).sum()), y.size
+
+    @property
+    def n_clips(self) -> int:
+        """How many clips there are; they come first among the rows."""
+        return int(self.there.shape[1])
 
     def solve(self, strength: float) -> tuple[Reals, Reals]:
         """Weights [channels, classes] and bias [classes]."""

@@ -48,6 +48,7 @@ class TrainSettings:
         loss: name of a loss; the settings below with a default of None replace its values, see
             :class:`pipeline.distillation.losses.settings.LossSettings`.
         probe: which probe gives the teacher's scores.
+        probe_views: how many views of each labelled clip the ridge probe is fitted on besides the clip.
         labelled: how many training clips keep their labels; None keeps all.
         seed: of the subset, the initial weights, the batches and the augmentation.
         steps: optimiser steps.
@@ -96,6 +97,7 @@ class TrainSettings:
     lam_schedule: str | None = None
     lam_warmup: float | None = None
     probe: str = "ridge"
+    probe_views: int = 0
     labelled: int | None = None
     seed: int = 0
     steps: int = 2000
@@ -124,7 +126,7 @@ class TrainSettings:
         loss = self.loss_settings()
         choose_stages(loss.stage, len(registry.find_student(self.student).stage_channels))
         _choose("schedule", self.schedule, get_args(Schedule))
-        _choose("probe", self.probe, get_args(ProbeKind))
+        _check_probe(self.probe, self.probe_views)
         _choose("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         _within("steps", self.steps, 1, 10**9)
         _within("batch", self.batch, 2, 65536)
@@ -177,6 +179,7 @@ class ProbeSettings:
     teacher: tuple[str, ...] = ()
     store: tuple[str, ...] = ()
     probe: str = "ridge"
+    probe_views: int = 0
     labelled: int | None = None
     seed: int = 0
     memory_gb: float = 0.0
@@ -184,7 +187,7 @@ class ProbeSettings:
     group: str = ""
 
     def __post_init__(self) -> None:
-        _choose("probe", self.probe, get_args(ProbeKind))
+        _check_probe(self.probe, self.probe_views)
         _within("seed", self.seed, 0, 2**63 - 1)
         if self.labelled is not None:
             _within("labelled", self.labelled, 1, 10**12)
@@ -211,6 +214,13 @@ def from_mapping(values: Mapping[str, Any]) -> TrainSettings:
             raise UnknownNameError("setting", key, known)
     plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
     return TrainSettings(**plain)
+
+
+def _check_probe(kind: str, n_views: int) -> None:
+    _choose("probe", kind, get_args(ProbeKind))
+    _within("probe_views", n_views, 0, 99)
+    if n_views and kind != "ridge":
+        raise SettingError(f"--probe-views goes with the ridge probe; the {kind} probe is fitted on the clips alone.")
 
 
 def _choose(field: str, value: str, choices: tuple[str, ...]) -> None:

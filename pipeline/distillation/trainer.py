@@ -11,7 +11,14 @@ import torch
 from pipeline import registry
 from pipeline.datasets.resolve import load, resolve
 from pipeline.distillation.batches import Answers
-from pipeline.distillation.choosing import how_to_make_views, open_mel, open_teachers, open_views, resolve_device
+from pipeline.distillation.choosing import (
+    how_to_make_views,
+    open_mel,
+    open_teacher_views,
+    open_teachers,
+    open_views,
+    resolve_device,
+)
 from pipeline.distillation.describing import describe_run, probe_outcome
 from pipeline.distillation.features import FeatureSet, memory_budget
 from pipeline.distillation.fitting import Lesson, fit
@@ -49,6 +56,12 @@ class _Opened:
     mel: StoreReader
     teachers: tuple[StoreReader, ...]
     views: tuple[StoreReader, ...]
+    teacher_views: tuple[tuple[StoreReader, ...], ...]
+
+    @property
+    def all_views(self) -> tuple[StoreReader, ...]:
+        """Stores of views, of the mel and of the teachers."""
+        return (*self.views, *(view for views in self.teacher_views for view in views))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +90,7 @@ def train(settings: TrainSettings, listener: Listener = ignore) -> Path:
             _run(opened, listener)
         return opened.folder.path
     finally:
-        for store in (opened.mel, *opened.teachers, *opened.views):
+        for store in (opened.mel, *opened.teachers, *opened.all_views):
             store.close()
 
 
@@ -100,12 +113,15 @@ def _open(settings: TrainSettings, listener: Listener) -> _Opened:
     mel = open_mel(registry.find_student(settings.student), table.name, settings.mel, table.clip_s, listener)
     make = how_to_make_views(table.name, NO_TEACHER, settings.student, settings.views)
     views = open_views(mel, settings.views, make)
+    heard = open_teacher_views(teachers, settings.probe_views, table.name) if loss.uses_kd else ()
     config = settings.config() | {"teacher": [store.meta.name for store in teachers], "store": []}
+    stores = (mel, *teachers, *views, *(store for stores in heard for store in stores))
     facts = {
         "table": table.digest(),
-        "stores": [[s.meta.fingerprint, s.meta.content_digest or s.meta.uuid] for s in (mel, *teachers, *views)],
+        "stores": [[s.meta.fingerprint, s.meta.content_digest or s.meta.uuid] for s in stores],
     }
-    return _Opened(settings, table, RunFolder(table.name, settings.name, config, facts), mel, teachers, views)
+    folder = RunFolder(table.name, settings.name, config, facts)
+    return _Opened(settings, table, folder, mel, teachers, views, heard)
 
 
 def _run(opened: _Opened, listener: Listener) -> None:
@@ -115,7 +131,7 @@ def _run(opened: _Opened, listener: Listener) -> None:
         torch.set_num_threads(settings.threads)
     material = _gather(opened, listener)
     answers = material.answers
-    about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers, views=opened.views)
+    about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers, views=opened.all_views)
     folder.write(about, complete=False)
     names = [store.meta.name for store in opened.teachers]
     folder.write_recipe(recipe_text(settings, teachers=names, dataset=opened.table.name))
@@ -131,7 +147,9 @@ def _gather(opened: _Opened, listener: Listener) -> _Material:
     """Hide labels, fit the probe, join the stores; only what the loss needs is read."""
     settings, loss = opened.settings, opened.settings.loss_settings()
     visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
-    scored = score_clips(settings.probe, visible, opened.teachers, listener)[0] if loss.uses_kd else None
+    scored = None
+    if loss.uses_kd:
+        scored = score_clips(settings.probe, visible, opened.teachers, listener, views=opened.teacher_views)[0]
     stores = (opened.mel, *opened.teachers) if loss.uses_features else (opened.mel,)
     splits = join_splits(visible, stores, required=1, views=opened.views, listener=listener)
     splits[TRAIN], answers = training_answers(splits[TRAIN], "all" if loss.uses_unlabelled else "labelled", scored)

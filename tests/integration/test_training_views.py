@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import make_dataset
 
 from pipeline import layout
-from pipeline.distillation.settings import TrainSettings
+from pipeline.distillation.probing import probe
+from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.distillation.trainer import train
-from pipeline.errors import StoreError
+from pipeline.errors import SettingError, StoreError
 from pipeline.evaluation.runs import read_history, read_predictions, read_run
 from pipeline.events import EpochDone, Event, Note
 from pipeline.stores import open_store, write_store
@@ -124,3 +125,21 @@ def test_views_made_with_other_settings_are_refused(home: Path) -> None:
     write_view("mel-small", "logmel", 1, hop_s=0.1, frames=39)
     with pytest.raises(StoreError, match=r"is not of view 1 of what .* holds: hop_s, frames differ"):
         train(_settings(views=1))
+
+
+def test_a_probe_is_fitted_on_views_of_labelled_clips(home: Path) -> None:
+    write_view("teach", "clip", 1, noise=1.0)
+    command = "east extract --data tiny --teacher teach/clip --student none --teacher-views 2"
+    with pytest.raises(StoreError, match=f"no store of view 2 of teach/clip beside .*{command}"):
+        probe(ProbeSettings("tiny", labelled=24, probe_views=2))
+    plain, viewed = (read_run(probe(ProbeSettings("tiny", labelled=24, probe_views=n))) for n in (0, 1))
+    facts = json.loads((viewed.folder / "run.json").read_text())
+    assert facts["probe"]["n_clips"] == facts["probe"]["n_views"] == 24
+    assert [store["extractor"] for store in facts["stores"]] == ["teach", "teach-view1"]
+    assert viewed.group == f"{plain.group} probe_views 1"
+    scores = [read_predictions(run, "test").scores for run in (plain, viewed)]
+    assert not np.array_equal(*scores)
+    run = json.loads((train(_settings(views=0, probe_views=1)) / "run.json").read_text())
+    assert run["probe"] == facts["probe"]
+    with pytest.raises(SettingError, match="--probe-views goes with the ridge probe"):
+        ProbeSettings("tiny", probe="logistic", probe_views=1)

@@ -93,6 +93,57 @@ def _data(n: int = 300, channels: int = 20, classes: int = 4) -> tuple[np.ndarra
     return x, labels
 
 
+def _with_views(n: int = 60, channels: int = 20) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Clips, two noisy views of them of which some are absent, labels of which some are unknown."""
+    x, labels = _data(n, channels)
+    rng = np.random.default_rng(8)
+    views = [x + 0.5 * rng.normal(size=x.shape) for _ in range(2)]
+    views[0][5] = views[1][5] = views[1][9:20] = np.nan
+    labels[30:40, 1] = -1
+    return x, views, labels
+
+
+@pytest.mark.parametrize(("n", "channels"), [(60, 20), (12, 40)], ids=["primal", "dual"])
+def test_a_clip_is_left_out_with_its_views(n: int, channels: int) -> None:
+    x, views, labels = _with_views(n, channels)
+    ridge = fit_ridge(x, labels, strengths=(0.1,), views=views)
+    column = labels[:, 1] >= 0
+    rows = [(version, clip) for version, array in enumerate((x, *views)) for clip in np.flatnonzero(column)
+            if np.isfinite(array[clip]).all()]  # fmt: skip
+    data = np.stack([(x, *views)[version][clip] for version, clip in rows])
+    y = np.array([float(labels[clip, 1] == 1) for _, clip in rows])
+    whole = data - data.mean(0)
+    penalty = 0.1 * (np.linalg.eigvalsh(whole @ whole.T).clip(0).sum() / len(data))
+    for clip in (0, 5, 9, 11):
+        keep = np.array([other != clip for _, other in rows])
+        mean, centred = data[keep].mean(0), data[keep] - data[keep].mean(0)
+        weights = np.linalg.solve(
+            centred.T @ centred + penalty * np.eye(channels), centred.T @ (y[keep] - y[keep].mean())
+        )
+        assert ridge.loo[clip, 1] == pytest.approx((x[clip] - mean) @ weights + y[keep].mean(), abs=1e-6)
+    assert ridge.loo.shape == labels.shape
+    assert (np.isnan(ridge.loo) == (labels < 0)).all()
+
+
+def test_views_that_are_all_absent_change_nothing() -> None:
+    x, views, labels = _with_views()
+    plain, absent = fit_ridge(x, labels), fit_ridge(x, labels, views=[np.full_like(x, np.nan)])
+    assert absent.strength == plain.strength
+    np.testing.assert_allclose(absent.weights, plain.weights, atol=1e-12)
+    np.testing.assert_allclose(absent.loo, plain.loo, atol=1e-6)
+    assert abs(fit_ridge(x, labels, views=views).weights - plain.weights).max() > 1e-4
+
+
+def test_a_probe_hears_views_of_its_labelled_clips() -> None:
+    x, views, labels = _with_views()
+    labels[50:] = -1
+    probe = fit_probe("ridge", x, labels, "multi-label", valid=None, views=views)
+    assert (probe.about["n_clips"], probe.about["n_views"]) == (50, 49 + 49 - 11)
+    changed = [np.where(labels[:, :1] >= 0, view, 99.0) for view in views]
+    again = fit_probe("ridge", x, labels, "multi-label", valid=None, views=changed)
+    assert np.array_equal(probe.weights, again.weights)
+
+
 @pytest.mark.parametrize("kind", ["ridge", "logistic"])
 def test_probes_rank_and_are_calibrated(kind: str) -> None:
     x, labels = _data()
