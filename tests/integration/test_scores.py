@@ -24,7 +24,7 @@ from pipeline.datasets.corpora.drums import PERCUSSION, draw_tracks
 from pipeline.datasets.corpora.ensemble import ENSEMBLE, Bank, deal_works
 from pipeline.datasets.corpora.humdrum import read_kern
 from pipeline.datasets.corpora.musicxml import Note, read_lines
-from pipeline.datasets.corpora.render import Rendered, present
+from pipeline.datasets.corpora.render import Rendered, _publish_flac, present
 from pipeline.datasets.corpora.sampler import Sampler
 from pipeline.datasets.corpora.scores import Score, highest, load_scores, read_scores
 from pipeline.datasets.resolve import build_dataset
@@ -309,6 +309,12 @@ def test_cards_say_where_everything_is_from() -> None:
         assert card.n_bytes > 0
         assert card.licence
         assert card.citation
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "train").write_text("in the way")
+    with pytest.raises(ManifestError, match="cannot be written"):
+        _publish_flac(tmp_path / "train" / "0.flac", np.zeros(320, dtype=np.float32))
 
 
 @pytest.mark.weights

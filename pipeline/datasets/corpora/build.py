@@ -12,11 +12,13 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
 from pipeline.datasets.corpora.arrange import Arrangement
 from pipeline.datasets.corpora.render import RATE_HZ, VERSION, BankFile, Rendered, Renderer
+from pipeline.errors import ManifestError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 
 JOURNAL = "rendered.jsonl"
@@ -38,6 +40,9 @@ def render_all(
     Args:
         banks: sound banks; a part's ``bank`` counts in this list.
         n_workers: processes; 0 takes the cores this process may use, 1 renders right here.
+
+    Raises:
+        ManifestError: a process that renders was killed, or a file cannot be written.
     """
     digests = {arrangement.path: clip_digest(arrangement, banks) for arrangement in arrangements}
     journal = folder / JOURNAL
@@ -108,6 +113,11 @@ def _rendered(
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in finished)
+    except BrokenProcessPool as error:
+        raise ManifestError(
+            f"One of the {n_workers} processes that render ended without a word; memory may have run out. "
+            "What is rendered is kept: build again, with a smaller --workers if it happens twice."
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from scipy.signal import butter, sosfilt
 from pipeline.datasets.corpora.arrange import CLIP_S, Arrangement, Part, Played
 from pipeline.datasets.corpora.drums import PERCUSSION
 from pipeline.datasets.corpora.sampler import Sampler
-from pipeline.errors import MissingExtraError
+from pipeline.errors import ManifestError, MissingExtraError
 
 RATE_HZ = 32_000
 VERSION = 1  # raise it when the same arrangement is to give other samples
@@ -130,14 +131,17 @@ def _events(notes: Sequence[Played]) -> Iterator[_Event]:
 
 
 def _publish_flac(path: Path, samples: NDArray[np.float32]) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(
             draft, samples, RATE_HZ, format="FLAC", subtype="PCM_16", compression_level=0
         )  # decodes fastest
         n_bytes = draft.stat().st_size
         draft.replace(path)
+        return n_bytes
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise ManifestError(f"{path} cannot be written: {error}. Is the disk full, or the folder another's?") from error
     finally:
-        draft.unlink(missing_ok=True)
-    return n_bytes
+        with suppress(OSError):  # it hides no error of the writing
+            draft.unlink(missing_ok=True)
