@@ -25,7 +25,7 @@ from pipeline.datasets.corpora.scores import NOTES as NOTES_FILE
 from pipeline.datasets.corpora.scores import Score, load_scores
 from pipeline.datasets.scores_card import CARD, CORPUS, NOTE_PROGRAMS, NOTES, OTHER_BANK, SEEN_BANKS, UNSEEN_BANK
 from pipeline.errors import WeightsError
-from pipeline.events import Listener, Note, Warned, ignore
+from pipeline.events import Listener, Note, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.manifest import ClipTable
 from pipeline.weights import fetch
 
@@ -81,9 +81,8 @@ def build(
     corpus = fetch(CORPUS, offline=offline, listener=listener)
     banks = _fetch_banks(offline=offline, listener=listener)
     scores = load_scores(corpus, CORPUS.sha256, folder / NOTES_FILE, listener=listener)
-    arrangements = plan(
-        scores, clips=clips, seed=seed, banks=[bank for bank, _ in banks.seen], repeated=tuple(banks.repeating)
-    )
+    heard = [bank for bank, _ in banks.seen]
+    arrangements = plan(scores, clips=clips, seed=seed, banks=heard, repeated=tuple(banks.repeating), listener=listener)
     rendered = render_all(arrangements, folder, banks.files, task=card.name, n_workers=n_workers, listener=listener)
     about = {"seed": seed, "rate_hz": RATE_HZ, "banks": dict(banks.digests), "clips": clips}
     about["plan"] = plan_digest(arrangements, banks.files)
@@ -99,6 +98,7 @@ def plan(
     seed: int,
     banks: Sequence[Bank],
     repeated: Sequence[str] = tuple(_REPEATED),
+    listener: Listener = ignore,
 ) -> list[Arrangement]:
     """All arrangements in order of split, the same for a seed on every machine.
 
@@ -108,12 +108,15 @@ def plan(
     """
     dealt = deal_works(scores, seed)
     arrangements = []
+    listener(TaskStarted("arranging", sum(clips.values()), "clips"))
     for split, n_clips in clips.items():
         deck = Deck(dealt["train" if split == UNLABELLED else split])
         for index in range(n_clips):
             score = deck.draw(Random(f"{seed} {split} {index}"))
             path = f"{split}/{index:05d}-{score.name}.flac"
             arrangements.append(arrange_score(score, path, split, banks=banks, seed=seed))
+            listener(TaskAdvanced("arranging", 1))
+    listener(TaskFinished("arranging"))
     for bank, split in enumerate(repeated, start=len(banks)):
         name = _REPEATED[split]
         again = [clip for clip in arrangements if clip.split == split]

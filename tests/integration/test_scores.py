@@ -28,11 +28,12 @@ from pipeline.datasets.corpora.render import Rendered, _publish_flac, present
 from pipeline.datasets.corpora.sampler import Sampler
 from pipeline.datasets.corpora.scores import Score, highest, load_scores, read_scores
 from pipeline.datasets.resolve import build_dataset
-from pipeline.datasets.scores import build, plan
+from pipeline.datasets.scores import _fetch_banks, build, plan
 from pipeline.errors import ManifestError, SettingError, WeightsError
 from pipeline.events import Event, TaskAdvanced
 from pipeline.manifest import UNKNOWN, check_table, require_valid
 from pipeline.registry import datasets
+from pipeline.weights import CACHE_VARIABLE, fetch
 
 CLIPS = {"train": 60, "valid": 12, "test": 18, "unlabelled": 6}
 BANKS = [Bank("a"), Bank("b"), Bank("notes", programs=frozenset({0, 40, 73}), has_drums=False)]
@@ -317,6 +318,30 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         _publish_flac(tmp_path / "train" / "0.flac", np.zeros(320, dtype=np.float32))
 
 
+def test_without_any_heard_bank_nothing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    said: list[Event] = []
+    with pytest.raises(WeightsError, match="None of the sound banks heard in training could be had"):
+        _fetch_banks(offline=True, listener=said.append)
+    assert ["training does without it" in str(event) for event in said] == [True, True]
+
+
+@pytest.mark.weights
+def test_what_follows_from_an_absent_bank_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = fetch(scores_card.SEEN_BANKS[0])
+    (tmp_path / bank.parent.name).mkdir()
+    (tmp_path / bank.parent.name / bank.name).symlink_to(bank)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    said: list[Event] = []
+    found = _fetch_banks(offline=True, listener=said.append)
+    assert [bank.name for bank, _ in found.seen] == ["timgm6mb"]
+    assert not found.repeating
+    text = " ".join(map(str, said))
+    assert "merlin could not be had, so that there is no split valid-other" in text
+    assert "fluidr3mono could not be had, so that there is no split test-unseen" in text
+    assert "heard in training: timgm6mb; no others" in text
+
+
 @pytest.mark.weights
 def test_build_grows_and_hides(tmp_path: Path) -> None:
     clips = {"train": 6, "valid": 2, "test": 2}
@@ -329,11 +354,11 @@ def test_build_grows_and_hides(tmp_path: Path) -> None:
     content = {path: (tmp_path / "audio" / path).read_bytes() for path in table.path}
     events: list[Event] = []
     grown = build(folder=tmp_path, clips=clips | {"unlabelled": 3}, n_workers=1, listener=events.append)
-    assert [event.amount for event in events if isinstance(event, TaskAdvanced) and event.task == "scores"] == [12, 3]
+    assert [event.amount for event in events if isinstance(event, TaskAdvanced) and event.task == "scores"] == [14, 3]
     assert (grown.labels[grown.split == "unlabelled"] == UNKNOWN).all()
     assert content == {path: (tmp_path / "audio" / path).read_bytes() for path in table.path}
     lines = (tmp_path / JOURNAL).read_text().splitlines()
-    assert len(lines) == 15
+    assert len(lines) == 17
     assert all(json.loads(line)["stems"] for line in lines)
     first = tmp_path / "audio" / str(table.path[0])
     first.write_bytes(b"")
