@@ -127,6 +127,9 @@ def _sources(command: _F) -> _F:
     show_default=True,
     help="Views of the mels to draw from beside the clips as they are; `east extract --views` makes them.",
 )
+@click.option("--mask-mels", type=click.IntRange(0), default=0, help="Most mels of a band.  [default: a quarter]")
+@click.option("--mask-frames", type=click.IntRange(0), default=0, help="Most mel frames of a run.  [default: a fifth]")
+@click.option("--n-masks", type=click.IntRange(1), default=1, show_default=True, help="Bands, and runs, in each clip.")
 @click.option("--mixup/--no-mixup", default=False, show_default=True, help="Mix clips, labels and teachers in pairs.")
 @click.option(
     "--ema", type=float, default=0.0, show_default=True, help="Decay of averaged weights, such as 0.999; 0: none."

@@ -6,6 +6,8 @@ and Lerch, ISMIR 2023, but with masks that keep an unknown label unknown.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -17,21 +19,38 @@ TIME_SHARE = 0.2
 MEL_SHARE = 0.25
 
 
-def spec_augment(
-    mel: Frames, generator: torch.Generator, *, time_share: float = TIME_SHARE, mel_share: float = MEL_SHARE
-) -> Frames:
-    """Hide one run of frames and one band of mels of each clip behind the clip's mean.
+@dataclass(frozen=True)
+class Masks:
+    """Sizes of the hidden bands; each width is uniform from 0 to its limit.
 
-    Widths are uniform from 0 to the given share of the valid frames, and of the mels.  Padding is
-    left as it is.
+    Attributes:
+        mels: most mels of a band; 0 takes a quarter of them.
+        frames: most frames of a run; 0 takes a fifth of the clip's valid frames.
+        count: how many bands, and how many runs; they may overlap.
+    """
+
+    mels: int = 0
+    frames: int = 0
+    count: int = 1
+
+
+def spec_augment(mel: Frames, generator: torch.Generator, masks: Masks | None = None) -> Frames:
+    """Hide runs of frames and bands of mels of each clip behind the clip's mean.
+
+    A run is no longer than the clip's valid frames; padding is left as it is.
 
     Shape:
         mel: features [batch, frames, mels].
     """
+    masks = masks or Masks()
     batch, frames, mels = mel.features.shape
     device = mel.features.device
-    in_time = _kept(frames, mel.n_frames.to(torch.float32), time_share, generator, device)
-    in_mel = _kept(mels, torch.full((batch,), float(mels), device=device), mel_share, generator, device)
+    longest = _limit(masks.frames, TIME_SHARE, mel.n_frames.to(torch.float32))
+    widest = _limit(masks.mels, MEL_SHARE, torch.full((batch,), float(mels), device=device))
+    in_time, in_mel = torch.ones(batch, frames, device=device), torch.ones(batch, mels, device=device)
+    for _ in range(masks.count):
+        in_time *= _kept(frames, mel.n_frames.to(torch.float32), longest, generator)
+        in_mel *= _kept(mels, torch.full_like(widest, mels), widest, generator)
     keep = in_time[:, :, None] * in_mel[:, None, :]
     if not bool((mel.n_frames == frames).all()):
         valid = torch.arange(frames, device=device)[None, :] < mel.n_frames[:, None]
@@ -40,12 +59,17 @@ def spec_augment(
     return Frames(torch.lerp(mean[:, None, None].expand_as(mel.features), mel.features, keep), mel.n_frames)
 
 
-def _kept(length: int, valid: Tensor, share: float, generator: torch.Generator, device: torch.device) -> Tensor:
+def _limit(most: int, share: float, valid: Tensor) -> Tensor:
+    """The widest mask of each clip, [batch]: a number that is given, or a share of what is valid."""
+    return valid.clamp(max=most) if most else share * valid
+
+
+def _kept(length: int, valid: Tensor, limit: Tensor, generator: torch.Generator) -> Tensor:
     """0 along one random run within the valid part of each clip, 1 elsewhere: [batch, length]."""
-    draw = torch.rand(2, len(valid), generator=generator).to(device)
-    width = draw[0] * share * valid
+    draw = torch.rand(2, len(valid), generator=generator).to(valid.device)
+    width = draw[0] * limit
     start = draw[1] * (valid - width)
-    index = torch.arange(length, device=device)[None, :]
+    index = torch.arange(length, device=valid.device)[None, :]
     inside = (index >= start[:, None].floor()) & (index < (start + width)[:, None].floor())
     return (~inside).to(torch.float32)
 

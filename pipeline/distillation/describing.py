@@ -111,7 +111,8 @@ def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled:
     changed = [
         f"{name} {getattr(settings, name)}"
         for name in (*LOSS_VALUES, "probe", "probe_views", "steps", "batch", "labelled_share", "lr",
-                     "weight_decay", "clip_norm", "schedule", "specaugment", "views", "mixup", "ema",
+                     "weight_decay", "clip_norm", "schedule", "specaugment", "views", "mask_mels",
+                     "mask_frames", "n_masks", "mixup", "ema",
                      "average_last", "patience", "precision")
         if getattr(settings, name) != getattr(usual, name)
     ]  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.audio.extractor import Frames
-from pipeline.distillation.augment import mixup, spec_augment
+from pipeline.distillation.augment import Masks, mixup, spec_augment
 from pipeline.distillation.averaging import averaged
 from pipeline.distillation.batches import Batch
 from pipeline.distillation.losses.compose import compose
@@ -40,6 +40,9 @@ class Recipe:
     seed: int
     ema: float = 0.0
     average_last: float = 0.0
+    mask_mels: int = 0
+    mask_frames: int = 0
+    n_masks: int = 1
 
 
 class Distiller(lightning.LightningModule):
@@ -77,6 +80,7 @@ class Distiller(lightning.LightningModule):
         self._sums: dict[str, Tensor] = {}
         self._n_summed = 0
         self._generator = torch.Generator()
+        self._masks = Masks(recipe.mask_mels, recipe.mask_frames, recipe.n_masks)
         self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -124,7 +128,7 @@ class Distiller(lightning.LightningModule):
         if self.recipe.mixup:
             batch = mixup(batch, generator)
         if self.recipe.specaugment:
-            batch = batch._replace(mel=spec_augment(batch.mel, generator))
+            batch = batch._replace(mel=spec_augment(batch.mel, generator, self._masks))
         return batch
 
     def _note(self, terms: dict[str, Tensor]) -> None:

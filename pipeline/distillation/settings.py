@@ -26,7 +26,7 @@ _ALWAYS = object()
 _AS_BEFORE: dict[str, Any] = {
     "kd_targets": None, "kd_scale": None, "feature": None, "feature_scale": None, "clips": None, "teachers": None,
     "teacher_weights": None, "lam_schedule": None, "lam_warmup": None, "ema": 0.0, "average_last": 0.0,
-    "validate_on": ["valid"],
+    "validate_on": ["valid"], "mask_mels": 0, "mask_frames": 0, "n_masks": 1, "views": 0,
 }  # fmt: skip
 _LOSS_AS_BEFORE: dict[str, Any] = {
     "kd_targets": "soft", "feature_scale": 1.0, "teachers": "each", "teacher_weights": "", "lam_schedule": "constant",
@@ -60,6 +60,9 @@ class TrainSettings:
         specaugment: whether time and mel bands of the student's input are masked.
         views: how many views of each clip the student may hear besides the clip as it is; batches draw one
             of them all at random, and what it should become is that of the clip as it is.
+        mask_mels: most mels of a masked band (the paper: 48); 0 takes a quarter of them.
+        mask_frames: most mel frames of a masked run (the paper: 192); 0 takes a fifth of the clip's.
+        n_masks: how many bands and runs are masked in each clip.
         mixup: whether clips are mixed in pairs, with their labels, scores and teacher frames.
         ema: decay per step of an exponential average of weights and running statistics, with bias
             correction; 0 takes none.  Validation and the saved student use the average.
@@ -109,6 +112,9 @@ class TrainSettings:
     schedule: str = "onecycle"
     specaugment: bool = True
     views: int = 0
+    mask_mels: int = 0
+    mask_frames: int = 0
+    n_masks: int = 1
     mixup: bool = False
     ema: float = 0.0
     average_last: float = 0.0
@@ -138,7 +144,17 @@ class TrainSettings:
         _within("average_last", self.average_last, 0.0, 1.0)
         if self.ema and self.average_last:
             raise SettingError("ema and average_last are two ways to average weights: give one of them.")
-        for name in ("clip_norm", "validate_every", "patience", "threads", "memory_gb", "seed"):
+        _within("n_masks", self.n_masks, 1, 100)
+        for name in (
+            "mask_mels",
+            "mask_frames",
+            "clip_norm",
+            "validate_every",
+            "patience",
+            "threads",
+            "memory_gb",
+            "seed",
+        ):
             _within(name, getattr(self, name), 0, 2**63 - 1)
         if not self.validate_on or not all(name.startswith("valid") for name in self.validate_on):
             raise SettingError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from pipeline.audio.extractor import Frames
-from pipeline.distillation.losses.align import align
+from pipeline.distillation.losses.align import align, pair
 from pipeline.distillation.losses.compose import FEATURE_LOSSES, Goal, compose
 from pipeline.distillation.losses.projection import Projections
 from pipeline.distillation.losses.schedule import lam_at
@@ -52,9 +52,9 @@ def _distances(x: list[Tensor]) -> list[list[Tensor]]:
 
 def _dcor(s: Tensor, t: Tensor, n_frames: list[int]) -> Tensor:
     values = []
-    for pair in _by_frame(s, t, n_frames, 2):
-        n, centred = len(pair[0]), []
-        for d in map(_distances, pair):
+    for both in _by_frame(s, t, n_frames, 2):
+        n, centred = len(both[0]), []
+        for d in map(_distances, both):
             rows = [_mean(row) for row in d]
             grand = _mean(rows)
             centred.append([d[i][j] - rows[i] - rows[j] + grand for i in range(n) for j in range(n)])
@@ -95,10 +95,10 @@ def _huber(a: Tensor, b: Tensor) -> Tensor:
 
 def _rkd_distance(s: Tensor, t: Tensor, n_frames: list[int]) -> Tensor:
     values = []
-    for pair in _by_frame(s, t, n_frames, 2):
-        pairs = [(i, j) for i in range(len(pair[0])) for j in range(len(pair[0])) if i != j]
+    for both in _by_frame(s, t, n_frames, 2):
+        pairs = [(i, j) for i in range(len(both[0])) for j in range(len(both[0])) if i != j]
         scaled = []
-        for d in map(_distances, pair):
+        for d in map(_distances, both):
             each = [d[i][j] for i, j in pairs]
             scaled.append([value / _mean(each) for value in each])
         values.append(_mean([_huber(a, b) for a, b in zip(*scaled, strict=True)]))
@@ -272,6 +272,22 @@ def test_relations_do_not_care_about_the_order_of_clips(name: str) -> None:
         FEATURE_LOSSES[name](a, b, n) for a, b, n in ((s, t, n_frames), (s[order], t[order], n_frames[order]))
     )
     torch.testing.assert_close(before, after, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(62, 10), (20, 1), (20, 13), (15, 31), (7, 3)])
+@pytest.mark.parametrize("name", RELATIONAL)
+def test_coarse_frames_worked_out_once_are_as_good_as_repeated_ones(name: str, ours: int, theirs: int) -> None:
+    torch.manual_seed(0)
+    n = torch.tensor([[ours, theirs]] * 3 + [[ours // 2, theirs], [ours, -(-theirs // 2)], [ours, 0]])
+    s, t = (Frames(torch.randn(6, k, 8, dtype=torch.float64), n[:, i]) for i, k in enumerate((ours, theirs)))
+    values, gradients = [], []
+    for meet in (align, pair):
+        x = s.features.clone().requires_grad_()
+        values.append(FEATURE_LOSSES[name](*meet(Frames(x, s.n_frames), t, "repeat")))
+        values[-1].backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*values, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-10)
 
 
 # --- time ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ Alignment = Literal["repeat", "interpolate", "mean"]
 
 
 class Aligned(NamedTuple):
-    """Student and teacher on one time axis.
+    """Student and teacher on one time axis, or on the way to it, see :func:`pair`.
 
     Shape:
         student: [batch, frames, student channels].
@@ -31,6 +31,17 @@ class Aligned(NamedTuple):
 
 def align(student: Frames, teacher: Frames, how: Alignment) -> Aligned:
     """Average both over time, repeat the coarser and cut both to the shorter, or interpolate the coarser."""
+    s, t, n_frames = pair(student, teacher, how)
+    length = max(s.shape[1], t.shape[1])
+    return Aligned(_repeated(s, length), _repeated(t, length), n_frames)
+
+
+def pair(student: Frames, teacher: Frames, how: Alignment) -> Aligned:
+    """The same before the coarser is repeated, so that relations within its frames are worked out once.
+
+    Of the two, one has all frames of the common axis and one may have fewer, which then stand for
+    ``ceil(frames / coarse frames)`` each; ``n_frames`` counts on the common axis.
+    """
     return _WAYS[how](student, teacher)
 
 
@@ -48,15 +59,13 @@ def _by_mean(student: Frames, teacher: Frames) -> Aligned:
 
 
 def _by_repeat(student: Frames, teacher: Frames) -> Aligned:
-    s, t = student, teacher
-    factor = repeat_factor(s.features.shape[1], t.features.shape[1])
-    if s.features.shape[1] >= t.features.shape[1]:
-        t = _repeated(t, factor)
-    else:
-        s = _repeated(s, factor)
-    length = min(s.features.shape[1], t.features.shape[1])
-    n_frames = torch.minimum(s.n_frames, t.n_frames).clamp(max=length)
-    return Aligned(s.features[:, :length], t.features[:, :length], n_frames)
+    frames = [sequence.features.shape[1] for sequence in (student, teacher)]
+    factor = repeat_factor(*frames)
+    times = (1, factor) if frames[0] >= frames[1] else (factor, 1)
+    length = min(frames[0] * times[0], frames[1] * times[1])
+    s, t = (x.features[:, : -(-length // many)] for x, many in zip((student, teacher), times, strict=True))
+    n_frames = torch.minimum(student.n_frames * times[0], teacher.n_frames * times[1]).clamp(max=length)
+    return Aligned(s, t, n_frames)
 
 
 def repeat_factor(frames_a: int, frames_b: int) -> int:
@@ -69,8 +78,9 @@ def repeat_factor(frames_a: int, frames_b: int) -> int:
     return max(1, (2 * longer + shorter) // (2 * shorter))
 
 
-def _repeated(frames: Frames, factor: int) -> Frames:
-    return Frames(frames.features.repeat_interleave(factor, dim=1), frames.n_frames * factor)
+def _repeated(features: Tensor, length: int) -> Tensor:
+    times = -(-length // features.shape[1])
+    return features if times == 1 else features.repeat_interleave(times, dim=1)[:, :length]
 
 
 def _by_interpolation(student: Frames, teacher: Frames) -> Aligned:

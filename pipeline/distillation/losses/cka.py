@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.distillation.losses.relations import geometry, mean_over_frames, pair_mask
+from pipeline.distillation.losses.relations import centred, geometry, mean_over_frames, pair_mask
 
 
 def linear_cka(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
@@ -20,13 +20,14 @@ def linear_cka(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
 
     Shape:
         student: [batch, frames, student channels].
-        teacher: [batch, frames, teacher channels].
+        teacher: [batch, frames, teacher channels]; either may be coarser, see
+            :func:`pipeline.distillation.losses.align.pair`.
         n_frames: [batch], frames valid in both.
 
     Returns:
         A scalar in [0, 1].
     """
-    pairs = pair_mask(n_frames, student.shape[1])
+    pairs = pair_mask(student, teacher, n_frames)
     size = pairs.diagonal(dim1=1, dim2=2).sum(1)
     ours, theirs = (_unit_gram(features, pairs) for features in (student, teacher))
     return mean_over_frames(1 - (ours * theirs).sum((1, 2)), size)
@@ -35,6 +36,6 @@ def linear_cka(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
 def _unit_gram(features: Tensor, pairs: Tensor) -> Tensor:
     """Centred Gram matrices of norm 1, [frames, batch, batch]; 0 where all clips are alike."""
     gram, differs = geometry(features, pairs)
-    gram = torch.where(differs[:, None, None], gram, torch.zeros_like(gram))
-    norm = torch.where(differs, gram.square().sum((1, 2)), torch.ones_like(gram[:, 0, 0])).sqrt()
-    return gram / norm[:, None, None]
+    gram = torch.where(differs[:, None, None], centred(gram, pairs), 0.0)
+    square = gram.square().sum((1, 2))
+    return gram / torch.where(square > 0, square, 1.0).sqrt()[:, None, None]

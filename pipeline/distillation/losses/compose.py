@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.audio.extractor import Frames
-from pipeline.distillation.losses.align import align
+from pipeline.distillation.losses.align import align, pair
 from pipeline.distillation.losses.attention import attention_transfer
 from pipeline.distillation.losses.bce import masked_bce, masked_cross_entropy
 from pipeline.distillation.losses.cka import linear_cka
@@ -22,6 +22,7 @@ from pipeline.distillation.losses.settings import LossSettings, choose_stages, w
 from pipeline.distillation.losses.several import joined
 
 #: ``(student [batch, frames, channels], teacher [batch, frames, channels], n_frames [batch]) -> scalar``.
+#: Those of single clips want both on one time axis; to the others one may come coarser.
 FEATURE_LOSSES = {
     "dcor": distance_correlation,
     "cosine": cosine_difference,
@@ -33,6 +34,7 @@ FEATURE_LOSSES = {
     "attention": attention_transfer,
     "projection": cosine_distance,
 }
+_OF_SINGLE_CLIPS = ("attention", "projection")
 
 
 class Goal(NamedTuple):
@@ -113,6 +115,7 @@ def _kd_term(loss: LossSettings, goal: Goal, logits: Tensor, task: str) -> Tenso
 
 def _feature_term(loss: LossSettings, goal: Goal, stages: tuple[Frames, ...], maps: Projections | None) -> Tensor:
     measure = FEATURE_LOSSES[loss.feature]
+    meet = align if loss.feature in _OF_SINGLE_CLIPS else pair
     teachers = tuple(_seen(loss, goal, teacher) for teacher in goal.teachers)
     if loss.teachers == "joint":
         teachers = (joined(teachers, loss.align),)
@@ -120,7 +123,7 @@ def _feature_term(loss: LossSettings, goal: Goal, stages: tuple[Frames, ...], ma
     terms = []
     for stage, share in choose_stages(loss.stage, len(stages)):
         for number, (teacher, weight) in enumerate(zip(teachers, weights, strict=True)):
-            student, seen, n_frames = align(stages[stage], teacher, loss.align)
+            student, seen, n_frames = meet(stages[stage], teacher, loss.align)
             if maps is not None:
                 student = maps(stage, number, student)
             terms.append(measure(student, seen, n_frames) * (share * weight * loss.feature_scale))

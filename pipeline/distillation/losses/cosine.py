@@ -18,13 +18,14 @@ def cosine_difference(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Ten
 
     Shape:
         student: [batch, frames, student channels].
-        teacher: [batch, frames, teacher channels].
+        teacher: [batch, frames, teacher channels]; either may be coarser, see
+            :func:`pipeline.distillation.losses.align.pair`.
         n_frames: [batch], frames valid in both.
 
     Returns:
         A scalar in [0, 2].
     """
-    pairs = pair_mask(n_frames, student.shape[1])
+    pairs = pair_mask(student, teacher, n_frames)
     size = pairs.diagonal(dim1=1, dim2=2).sum(1)
-    difference = (cosines(student) - cosines(teacher)).abs()
+    difference = (cosines(student, pairs) - cosines(teacher, pairs)).abs()
     return mean_over_frames((difference * pairs).sum((1, 2)) / (size * size).clamp(min=1), size)

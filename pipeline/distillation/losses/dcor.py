@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.distillation.losses.relations import geometry, mean_over_frames, pair_mask, squared_distances
+from pipeline.distillation.losses.relations import centred, geometry, mean_over_frames, pair_mask, squared_distances
 
 _DISTANCE_EPS = 1e-12
 _CORRELATION_EPS = 1e-9
@@ -27,16 +27,17 @@ def distance_correlation(student: Tensor, teacher: Tensor, n_frames: Tensor) -> 
 
     Shape:
         student: [batch, frames, student channels].
-        teacher: [batch, frames, teacher channels].
+        teacher: [batch, frames, teacher channels]; either may be coarser, see
+            :func:`pipeline.distillation.losses.align.pair`.
         n_frames: [batch], frames valid in both.
 
     Returns:
         A scalar in [0, 1] up to rounding.
     """
-    pairs = pair_mask(n_frames, student.shape[1])
+    pairs = pair_mask(student, teacher, n_frames)
     size = pairs.diagonal(dim1=1, dim2=2).sum(1)
-    a = _centred(_distances(student, pairs), pairs, size)
-    b = _centred(_distances(teacher, pairs), pairs, size)
+    a = centred(_distances(student, pairs), pairs)
+    b = centred(_distances(teacher, pairs), pairs)
     area = (size * size).clamp(min=1)
     covariance, variance_a, variance_b = ((x * y).sum((1, 2)) / area for x, y in ((a, b), (a, a), (b, b)))
     correlation = covariance / torch.sqrt(variance_a * variance_b + _CORRELATION_EPS)
@@ -46,12 +47,3 @@ def distance_correlation(student: Tensor, teacher: Tensor, n_frames: Tensor) -> 
 def _distances(features: Tensor, pairs: Tensor) -> Tensor:
     """Euclidean distances within each frame: [batch, frames, channels] to [frames, batch, batch]."""
     return torch.sqrt(squared_distances(geometry(features, pairs).gram, pairs) + _DISTANCE_EPS)
-
-
-def _centred(distances: Tensor, pairs: Tensor, size: Tensor) -> Tensor:
-    """Subtract row and column means, add the grand mean; zero where the pair does not count."""
-    n = size.clamp(min=1)[:, None]
-    kept = distances * pairs
-    rows = kept.sum(2) / n
-    grand = rows.sum(1, keepdim=True) / n
-    return (distances - rows[:, :, None] - rows[:, None, :] + grand[:, :, None]) * pairs

@@ -22,21 +22,21 @@ def probabilistic_transfer(student: Tensor, teacher: Tensor, n_frames: Tensor) -
 
     Shape:
         student: [batch, frames, student channels].
-        teacher: [batch, frames, teacher channels].
+        teacher: [batch, frames, teacher channels]; either may be coarser, see
+            :func:`pipeline.distillation.losses.align.pair`.
         n_frames: [batch], frames valid in both.
 
     Returns:
         A scalar of at least 0, up to rounding.
     """
-    pairs = pair_mask(n_frames, student.shape[1])
+    pairs = pair_mask(student, teacher, n_frames)
     size = pairs.diagonal(dim1=1, dim2=2).sum(1)
-    others = apart(pairs)
-    p, q = (_neighbours(features, others) for features in (teacher, student))
-    divergence = (p * torch.log((p + _EPS) / (q + _EPS)) * others).sum((1, 2))
+    p, q = (_neighbours(features, pairs) for features in (teacher, student))
+    divergence = (p * torch.log((p + _EPS) / (q + _EPS)) * apart(pairs)).sum((1, 2))
     return mean_over_frames(divergence / size.clamp(min=1), size)
 
 
-def _neighbours(features: Tensor, others: Tensor) -> Tensor:
+def _neighbours(features: Tensor, pairs: Tensor) -> Tensor:
     """Rows of probabilities over the other clips, [frames, batch, batch]."""
-    kernel = (cosines(features) + 1) / 2 * others
+    kernel = (cosines(features, pairs) + 1) / 2 * apart(pairs)
     return kernel / kernel.sum(2, keepdim=True).clamp(min=_EPS)

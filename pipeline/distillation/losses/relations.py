@@ -19,7 +19,7 @@ class Geometry(NamedTuple):
     """The clips of each frame around their mean.
 
     Shape:
-        gram: [frames, batch, batch], scalar products; 0 where a clip is not valid.
+        gram: [frames, batch, batch], scalar products; those of clips that are not valid mean nothing.
         differs: [frames], bool: whether the clips differ by more than rounding.
     """
 
@@ -27,8 +27,15 @@ class Geometry(NamedTuple):
     differs: Tensor
 
 
-def pair_mask(n_frames: Tensor, frames: int) -> Tensor:
-    """Pairs of clips that are both valid in a frame: [batch] to [frames, batch, batch], bool."""
+def pair_mask(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
+    """Pairs of clips that are both valid in a frame: [frames, batch, batch], bool.
+
+    Shape:
+        student, teacher: [batch, frames, channels].  One of them may be coarser: its frames then
+            stand for several of the other's, see :func:`times_of`.
+        n_frames: [batch].
+    """
+    frames = max(student.shape[1], teacher.shape[1])
     valid = torch.arange(frames, device=n_frames.device)[:, None] < n_frames[None, :]
     return valid[:, :, None] & valid[:, None, :]
 
@@ -55,20 +62,46 @@ def geometry(features: Tensor, pairs: Tensor) -> Geometry:
     loses fewer digits; so the mean carries no gradient.
 
     Shape:
-        features: [batch, frames, channels].
+        features: [batch, coarse frames, channels]; where these are fewer than the frames of
+            ``pairs``, each stands for several and is worked out once, see :func:`times_of`.
         pairs: [frames, batch, batch], bool.
     """
+    times = times_of(features, pairs)
+    valid = pairs[::times].diagonal(dim1=1, dim2=2)
     x = features.transpose(0, 1)
-    valid = pairs.diagonal(dim1=1, dim2=2)[:, :, None]
-    count = valid.sum(1, keepdim=True)
-    x = torch.where(valid, x, torch.zeros_like(x))
-    mean = x.detach().sum(1, keepdim=True) / count.clamp(min=1)
-    x = torch.where(valid, x - mean, x)
+    count = valid.sum(1)
+    mean = torch.bmm(valid[:, None].to(x.dtype), x.detach()) / count.clamp(min=1)[:, None, None]
+    x = (x - mean).masked_fill_(~valid[:, :, None], 0.0)
     gram = torch.bmm(x, x.transpose(1, 2))
     with torch.no_grad():
         spread = gram.diagonal(dim1=1, dim2=2).sum(1)
-        differs = spread > _SPREAD_FLOOR * (count[:, 0, 0] * mean.square().sum((1, 2))) + _NORM_FLOOR**2
-    return Geometry(gram, differs)
+        differs = spread > _SPREAD_FLOOR * (count * mean.square().sum((1, 2))) + _NORM_FLOOR**2
+    return Geometry(repeated(gram, times, len(pairs)), repeated(differs, times, len(pairs)))
+
+
+def times_of(features: Tensor, pairs: Tensor) -> int:
+    """How many frames of ``pairs`` [frames, ...] each frame of features [batch, coarse frames, ...] stands for."""
+    return -(-pairs.shape[0] // features.shape[1])
+
+
+def repeated(values: Tensor, times: int, length: int) -> Tensor:
+    """Each entry of the first axis ``times`` over, cut to ``length``."""
+    if times == 1:
+        return values
+    return values[:, None].expand(-1, times, *values.shape[1:]).flatten(0, 1)[:length]
+
+
+def centred(values: Tensor, pairs: Tensor) -> Tensor:
+    """Subtract the means of rows and columns, add that of all; 0 where the pair does not count.
+
+    Shape:
+        values, pairs: [frames, batch, batch]; ``values`` are symmetric.
+    """
+    n = pairs.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1)[:, None]
+    kept = values * pairs
+    rows = kept.sum(2) / n
+    grand = rows.sum(1, keepdim=True) / n
+    return (values - rows[:, :, None] - rows[:, None, :] + grand[:, :, None]) * pairs
 
 
 def squared_distances(gram: Tensor, pairs: Tensor) -> Tensor:
@@ -82,13 +115,15 @@ def squared_distances(gram: Tensor, pairs: Tensor) -> Tensor:
     return torch.where(apart(pairs), squared, torch.zeros_like(squared)).clamp(min=0)
 
 
-def cosines(features: Tensor) -> Tensor:
-    """Cosines within each frame: [batch, frames, channels] to [frames, batch, batch].
+def cosines(features: Tensor, pairs: Tensor) -> Tensor:
+    """Cosines within each frame, [frames, batch, batch]; those of clips that are not valid mean nothing.
 
     A vanishing row is 0 and has no gradient.
+
+    Shape: as :func:`geometry`.
     """
     x = features.transpose(0, 1)
     norm = torch.linalg.vector_norm(x, dim=2, keepdim=True)
     alive = norm > _NORM_FLOOR
     unit = torch.where(alive, x / torch.where(alive, norm, torch.ones_like(norm)), torch.zeros_like(x))
-    return torch.bmm(unit, unit.transpose(1, 2))
+    return repeated(torch.bmm(unit, unit.transpose(1, 2)), times_of(features, pairs), len(pairs))

@@ -18,7 +18,7 @@ _CLOSE = 1e-6
 
 def relational(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tensor:
     """:func:`relational_distance` plus twice :func:`relational_angle`, on one set of Gram matrices."""
-    pairs = pair_mask(n_frames, student.shape[1])
+    pairs = pair_mask(student, teacher, n_frames)
     ours, theirs = (geometry(features, pairs) for features in (student, teacher))
     return _distance(ours, theirs, pairs) + ANGLE_WEIGHT * _angle(ours, theirs, pairs)
 
@@ -31,10 +31,11 @@ def relational_distance(student: Tensor, teacher: Tensor, n_frames: Tensor) -> T
 
     Shape:
         student: [batch, frames, student channels].
-        teacher: [batch, frames, teacher channels].
+        teacher: [batch, frames, teacher channels]; either may be coarser, see
+            :func:`pipeline.distillation.losses.align.pair`.
         n_frames: [batch], frames valid in both.
     """
-    pairs = pair_mask(n_frames, student.shape[1])
+    pairs = pair_mask(student, teacher, n_frames)
     return _distance(geometry(student, pairs), geometry(teacher, pairs), pairs)
 
 
@@ -46,7 +47,7 @@ def relational_angle(student: Tensor, teacher: Tensor, n_frames: Tensor) -> Tens
 
     Shape: as :func:`relational_distance`.
     """
-    pairs = pair_mask(n_frames, student.shape[1])
+    pairs = pair_mask(student, teacher, n_frames)
     return _angle(geometry(student, pairs), geometry(teacher, pairs), pairs)
 
 
@@ -64,7 +65,7 @@ def _scaled_distances(relation: Geometry, pairs: Tensor, size: Tensor) -> Tensor
     there = squared > 0
     distance = torch.where(there, torch.sqrt(squared + _DISTANCE_EPS), torch.zeros_like(squared))
     mean = distance.sum((1, 2)) / (size * (size - 1)).clamp(min=1)
-    return distance / torch.where(relation.differs, mean, torch.ones_like(mean))[:, None, None]
+    return distance / torch.where(mean > 0, mean, 1.0)[:, None, None]
 
 
 def _angle(ours: Geometry, theirs: Geometry, pairs: Tensor) -> Tensor:
