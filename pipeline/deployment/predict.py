@@ -1,172 +1,108 @@
-"""Tags of audio files of any length: clip by clip in bounded memory, averaged to the file."""
+"""Use case: tags of audio files of any length, in batches of clips and in bounded memory."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audio.decode import AudioFile
-from pipeline.audio.samples import Samples
+from pipeline.audio.quiet import decoders_quiet
+from pipeline.deployment.inputs import Input, find_inputs
+from pipeline.deployment.listening import FileEnd, Grid, Window, ahead, listen
+from pipeline.deployment.onnx_tagger import load_onnx_tagger
 from pipeline.deployment.tagger import Tagger, load_tagger
-from pipeline.errors import AudioError, AudioRangeError, ClipsFailedError
+from pipeline.deployment.tags import FileFailure, FileTags, Tags, WindowTags
+from pipeline.errors import AudioError, SettingError
 from pipeline.evaluation.runs import find_run
-from pipeline.events import ClipFailed, ClipShort, Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
+from pipeline.events import ClipFailed, ClipShort, Listener, Note, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.files import publish_bytes
-from pipeline.licences import demands
+
+__all__ = ["Asked", "open_tagger", "predict", "predict_by_name", "tag_file"]
 
 _TASK = "Tagging"
 _BATCH_CLIPS = 8
+_SHORTEST_HOP_S, _LONG_S = 0.01, 60.0
 
 
 @dataclass(frozen=True)
-class FileTags:
-    """One file.
-
-    Shape:
-        scores: [classes], mean of the clips' probabilities, each weighted by its seconds.
+class Asked:
+    """What is to be said of the files.
 
     Attributes:
-        short: empty, or why not all of it could be heard.
+        over_time: keep the scores of every window.
+        hop_s: seconds from window to window; None for windows side by side.
+        threshold: from which a tag counts as present; None for the run's own.
     """
 
-    path: str
-    duration_s: float
-    n_clips: int
-    scores: NDArray[np.float64]
-    short: str = ""
+    over_time: bool = False
+    hop_s: float | None = None
+    threshold: float | None = None
 
 
-@dataclass(frozen=True)
-class FileFailure:
-    """A file that gave nothing, and why, in words."""
-
-    path: str
-    kind: str
-    reason: str
+Each = Callable[[Tags, FileTags | FileFailure], None]
 
 
-@dataclass(frozen=True)
-class Tags:
-    """What a run says of files, in the order in which they were given."""
-
-    run: str
-    classes: tuple[str, ...]
-    thresholds: tuple[float, ...] | None
-    licence: str
-    licences: tuple[tuple[str, str], ...] = ()
-    files: tuple[FileTags, ...] = ()
-    failures: tuple[FileFailure, ...] = field(default=())
-
-    def top(self, file: FileTags, k: int) -> list[tuple[str, float, bool | None]]:
-        """The ``k`` highest classes: name, score, and whether it passes its threshold (None: there is none)."""
-        order = np.argsort(-file.scores, kind="stable")[:k]
-        return [(self.classes[i], float(file.scores[i]), self._present(file, int(i))) for i in order]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "run": self.run,
-            "licence": self.licence,
-            "licence_demands": demands(self.licence),
-            "licences": [{"licence": text, "covers": what} for text, what in self.licences],
-            "files": [self._file_dict(file) for file in self.files],
-            "failures": [{"path": f.path, "kind": f.kind, "reason": f.reason} for f in self.failures],
-        }
-
-    def to_text(self, k: int) -> str:
-        """Per file its ``k`` highest classes with scores, a star where the threshold is passed; then the licence."""
-        lines = []
-        for file in self.files:
-            lines.append(
-                f"{file.path} ({file.duration_s:.1f} s, {file.n_clips} {'clip' if file.n_clips == 1 else 'clips'})"
-            )
-            for name, score, present in self.top(file, k):
-                lines.append(f"  {score:.3f}{' *' if present else '  '} {name}")
-        return "\n".join([*lines, f"licence of {self.run}: {self.licence}. {demands(self.licence)}"])
-
-    def to_json(self) -> str:
-        """:meth:`as_dict` as JSON text."""
-        return json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-
-    def require(self) -> None:
-        """Refuse to end well where a file failed.
-
-        Raises:
-            ClipsFailedError: naming how many and the first.
-        """
-        if self.failures:
-            first = self.failures[0]
-            raise ClipsFailedError(
-                f"{len(self.failures)} of {len(self.files) + len(self.failures)} files gave no tags; the first is "
-                f"{first.path}: {first.reason}"
-            )
-
-    def to_csv(self) -> str:
-        """One line per file: path, seconds, clips, a column per class, the licence last; failures have no scores."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["file", "duration_s", "clips", *self.classes, "problem", "licence"])
-        for file in self.files:
-            scores = [f"{value:.6f}" for value in file.scores]
-            writer.writerow([file.path, f"{file.duration_s:.3f}", file.n_clips, *scores, file.short, self.licence])
-        for failure in self.failures:
-            writer.writerow([failure.path, "", 0, *[""] * len(self.classes), failure.reason, self.licence])
-        return out.getvalue()
-
-    def _file_dict(self, file: FileTags) -> dict[str, Any]:
-        scores = dict(zip(self.classes, map(float, file.scores), strict=True))
-        about = {"path": file.path, "duration_s": file.duration_s, "n_clips": file.n_clips, "short": file.short}
-        return about | {"scores": scores}
-
-    def _present(self, file: FileTags, index: int) -> bool | None:
-        return None if self.thresholds is None else bool(file.scores[index] >= self.thresholds[index])
-
-
-def predict(run: Path, paths: Sequence[str], *, device: str = "cpu", listener: Listener = ignore) -> Tags:
+def predict(
+    run: Path,
+    paths: Sequence[str],
+    *,
+    asked: Asked | None = None,
+    device: str = "cpu",
+    each: Each | None = None,
+    listener: Listener = ignore,
+) -> Tags:
     """Tag files with the student of a run; a bad file is reported and the rest is done.
 
     Args:
-        run: folder of a finished student.
+        run: folder of a finished student, or an exported ``.onnx`` file.
         paths: audio files of any length, rate and channel count.
+        each: told of every file as soon as it is done, in order.
 
     Raises:
         RunError: no finished student there.
     """
-    tagger = load_tagger(run, device=device)
-    files, failures = [], []
-    listener(TaskStarted(_TASK, len(paths), "files"))
-    for path in paths:
-        try:
-            file = tag_file(tagger, path)
-        except AudioError as error:
-            failures.append(FileFailure(path, error.kind, error.reason))
-            listener(ClipFailed(path, error.kind, error.reason))
-        else:
-            files.append(file)
-            if file.short:
-                listener(ClipShort(path, file.short))
-        listener(TaskAdvanced(_TASK, 1, Path(path).name))
-    listener(TaskFinished(_TASK))
-    names = (tagger.name, tagger.classes, tagger.thresholds, tagger.licence, tagger.licences)
-    return Tags(*names, files=tuple(files), failures=tuple(failures))
+    inputs = [Input(path, path) for path in paths]
+    return tag_inputs(open_tagger(run, device=device), inputs, asked or Asked(), each, listener)
 
 
 def predict_by_name(
-    run: str, paths: Sequence[str], *, csv_path: Path | None = None, device: str = "cpu", listener: Listener = ignore
+    run: str,
+    given: Sequence[str],
+    *,
+    asked: Asked,
+    csv_path: Path | None = None,
+    device: str = "cpu",
+    stdin: BinaryIO | None = None,
+    each: Each | None = None,
+    listener: Listener = ignore,
 ) -> Tags:
-    """As :func:`predict`, the run given as a folder or name; all scores also to a CSV if asked for."""
-    found = predict(find_run(run), paths, device=device, listener=listener)
+    """As :func:`predict`, the run given as a folder, name or ``.onnx`` file; also folders, and ``-`` for ``stdin``.
+
+    Args:
+        csv_path: where all scores also go.
+    """
+    tagger = open_tagger(Path(run) if run.lower().endswith(".onnx") else find_run(run), device=device)
+    with find_inputs(given, stdin) as inputs:
+        found = tag_inputs(tagger, inputs, asked, each, listener)
     if csv_path is not None:
-        publish_bytes(csv_path, found.to_csv().encode())
+        publish_bytes(csv_path, found.to_csv().encode("utf-8", errors="surrogateescape"))
     return found
+
+
+def open_tagger(path: Path, *, device: str = "cpu") -> Tagger:
+    """The student of a run folder, or of an exported file.
+
+    Raises:
+        RunError: there is none.
+    """
+    if path.suffix.lower() == ".onnx" and not path.is_dir():
+        return load_onnx_tagger(path, device=device)
+    return load_tagger(path, device=device)
 
 
 def tag_file(tagger: Tagger, path: str) -> FileTags:
@@ -175,55 +111,125 @@ def tag_file(tagger: Tagger, path: str) -> FileTags:
     Raises:
         AudioError: nothing of it can be heard; the subclass says why.
     """
-    total, seconds, n_clips = np.zeros(len(tagger.classes)), 0.0, 0
-    with AudioFile(path) as file:
-        heard = _Heard()
-        for batch in _batches(_clips(file, tagger.clip_s, tagger.min_s, heard)):
-            weights = np.array([len(samples) / rate_hz for samples, rate_hz in batch])
-            total += weights @ tagger.score(batch)
-            seconds += float(weights.sum())
-            n_clips += len(batch)
-        duration_s = file.info.duration_s
-    if not n_clips:
-        raise AudioRangeError(
-            f"{duration_s:.3f} s is too short: the front end needs {tagger.min_s:.3f} s",
-            name=Path(path).name,
+    (done,) = _finished(tagger, [Input(path, path)], Asked(), ignore)
+    if isinstance(done, FileTags):
+        return done
+    raise done
+
+
+def tag_inputs(tagger: Tagger, inputs: Sequence[Input], asked: Asked, each: Each | None, listener: Listener) -> Tags:
+    """Tag all inputs; see :func:`predict`."""
+    tags = Tags.of(tagger, threshold=asked.threshold, over_time=asked.over_time)
+    files: list[FileTags] = []
+    failures: list[FileFailure] = []
+    started = time.perf_counter()
+    listener(TaskStarted(_TASK, len(inputs), "files"))
+    with decoders_quiet():
+        for file, done in zip(inputs, _finished(tagger, inputs, asked, listener), strict=True):
+            told = done if isinstance(done, FileTags) else FileFailure(file.name, done.kind, done.reason)
+            if isinstance(told, FileTags):
+                files.append(told)
+            else:
+                failures.append(told)
+            _report(told, listener)
+            if each is not None:
+                each(tags, told)
+    listener(TaskFinished(_TASK))
+    listener(Note(_speed(sum(file.duration_s for file in files), time.perf_counter() - started)))
+    return replace(tags, files=tuple(files), failures=tuple(failures))
+
+
+def _report(told: FileTags | FileFailure, listener: Listener) -> None:
+    if isinstance(told, FileFailure):
+        listener(ClipFailed(told.path, told.kind, told.reason))
+    elif told.short:
+        listener(ClipShort(told.path, told.short))
+
+
+def _finished(
+    tagger: Tagger, inputs: Sequence[Input], asked: Asked, listener: Listener
+) -> Iterator[FileTags | AudioError]:
+    """Every file in order, its windows scored in batches that go on over the borders of files."""
+    grid = Grid(tagger.clip_s, _hop(asked, tagger), tagger.min_s)
+    items = (item for file in inputs for item in listen(file.path, grid))
+    names = iter(inputs)
+    sums = _Sums(next(names, None), asked, listener)
+    for part in _parts(ahead(items, 2 * _BATCH_CLIPS)):
+        windows = [item for item in part if isinstance(item, Window)]
+        scores = iter(tagger.score([(window.samples, window.rate_hz) for window in windows]))
+        for item in part:
+            if isinstance(item, Window):
+                sums.add(item, next(scores))
+            else:
+                yield sums.close(item)
+                sums = _Sums(next(names, None), asked, listener)
+        sums.advance()
+
+
+def _parts(items: Iterator[Window | FileEnd]) -> Iterator[list[Window | FileEnd]]:
+    """Items in order, up to a batch of windows at a time."""
+    part: list[Window | FileEnd] = []
+    n_windows = 0
+    for item in items:
+        part.append(item)
+        n_windows += isinstance(item, Window)
+        if n_windows == _BATCH_CLIPS or len(part) == 4 * _BATCH_CLIPS:
+            yield part
+            part, n_windows = [], 0
+    if part:
+        yield part
+
+
+class _Sums:
+    """What one file adds up to."""
+
+    def __init__(self, file: Input | None, asked: Asked, listener: Listener) -> None:
+        self.name, self.asked, self.listener = "" if file is None else file.name, asked, listener
+        self.total: NDArray[np.float64] = np.zeros(0)
+        self.seconds, self.n_clips = 0.0, 0
+        self.windows: list[WindowTags] = []
+        self.share, self.told = 0.0, 0.0
+
+    def add(self, window: Window, scores: NDArray[np.float32]) -> None:
+        row = scores.astype(np.float64)
+        self.total = row * window.length_s + (self.total if self.n_clips else 0.0)
+        self.seconds += window.length_s
+        self.n_clips += 1
+        end_s = window.start_s + window.length_s
+        if self.asked.over_time:
+            self.windows.append(WindowTags(window.start_s, end_s, row))
+        self.share = min(1.0, end_s / window.duration_s) if window.duration_s > _LONG_S else 0.0
+
+    def advance(self) -> None:
+        """Tell how far a long file is."""
+        if self.share > self.told:
+            self.listener(TaskAdvanced(_TASK, self.share - self.told, Path(self.name).name))
+            self.told = self.share
+
+    def close(self, end: FileEnd) -> FileTags | AudioError:
+        self.listener(TaskAdvanced(_TASK, 1.0 - self.told, Path(self.name).name))
+        if end.error is not None:
+            return end.error
+        return FileTags(
+            path=self.name,
+            duration_s=end.duration_s,
+            n_clips=self.n_clips,
+            scores=self.total / self.seconds,
+            short=end.short,
+            windows=tuple(self.windows),
         )
-    return FileTags(path, duration_s, n_clips, total / seconds, heard.short)
 
 
-@dataclass
-class _Heard:
-    """Collects why part of a file could not be heard."""
-
-    short: str = ""
-
-
-def _clips(file: AudioFile, clip_s: float, min_s: float, heard: _Heard) -> Iterator[tuple[Samples, int]]:
-    """Consecutive clips; the last may be shorter.  Damage after the first clip ends the file early."""
-    for index in range(max(1, int(np.ceil(file.info.duration_s / clip_s)))):
-        try:
-            part = file.read(index * clip_s, clip_s)
-        except AudioRangeError:
-            if index == 0:
-                raise
-            return
-        except AudioError as error:
-            if index == 0:
-                raise
-            heard.short = f"heard up to {index * clip_s:g} s: {error.reason}"
-            return
-        heard.short = heard.short or part.short
-        if len(part.samples) >= min_s * part.rate_hz:
-            yield part.samples, part.rate_hz
+def _hop(asked: Asked, tagger: Tagger) -> float:
+    hop_s = tagger.clip_s if asked.hop_s is None else asked.hop_s
+    if not _SHORTEST_HOP_S <= hop_s <= tagger.clip_s:
+        raise SettingError(
+            f"--hop is {hop_s:g} s; {tagger.name} hears clips of {tagger.clip_s:g} s, so it must be from "
+            f"{_SHORTEST_HOP_S:g} to {tagger.clip_s:g} s."
+        )
+    return hop_s
 
 
-def _batches(clips: Iterator[tuple[Samples, int]]) -> Iterator[list[tuple[Samples, int]]]:
-    batch: list[tuple[Samples, int]] = []
-    for clip in clips:
-        batch.append(clip)
-        if len(batch) == _BATCH_CLIPS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _speed(audio_s: float, took_s: float) -> str:
+    rate = audio_s / max(took_s, 1e-9)
+    return f"{audio_s:,.0f} s of audio in {took_s:,.1f} s: {rate:,.0f} times real time"
