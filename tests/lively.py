@@ -15,12 +15,12 @@ CLASSES = ["low", "middle", "high"]
 CLIP_S = 2.0
 
 
-def lively_run(folder: Path, name: str = "cnn-small", **about: object) -> Path:
+def lively_run(folder: Path, name: str = "cnn-small", *, width: float = 0.25, **about: object) -> Path:
     """Write ``student.json`` and ``student.safetensors`` of a student that has heard something."""
     card = registry.find_student(name)
     front_end = build_extractor(registry.find_front_end(card.front_end))
     torch.manual_seed(0)
-    student = build_student(name, n_classes=len(CLASSES), n_mels=front_end.card.outputs[0].channels, width=0.25)
+    student = build_student(name, n_classes=len(CLASSES), n_mels=front_end.card.outputs[0].channels, width=width)
     audio = torch.from_numpy(music(front_end.card.rate_hz))
     mel = front_end(audio, torch.full((len(audio),), audio.shape[1]))["logmel"]
     _settle(student, mel.features.clone(), mel.n_frames)
