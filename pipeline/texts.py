@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _MOST_CHARACTERS = 200
 
 #: Controls of both sets, what turns the direction of writing, separators of lines, halves of pairs.
@@ -42,6 +44,16 @@ def shown(value: object, most: int = _MOST_CHARACTERS) -> str:
         f"{type(value).__name__} of {len(value):,}" if isinstance(value, dict | list | tuple) and value else repr(cut)
     )
     return text if len(text) <= most else text[:most] + "..."
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first few names, and how many more there are.
+
+    >>> some(["a", "b", "c"], 2)
+    "'a', 'b' and 1 more"
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(shown(str(name)) for name in names[:most]) + more
 
 
 def one_line(value: object, most: int = 500) -> str:

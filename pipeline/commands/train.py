@@ -58,6 +58,12 @@ _SOURCES = (
         default=0.0,
         help="GiB that features may take; beyond it they are read in shuffled blocks.  [default: half of what is free]",
     ),
+    click.option(
+        "--missing",
+        default="drop",
+        show_default=True,
+        help="Clips that a store lacks: drop counts and names them and goes on, error refuses.",
+    ),
 )
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.remarks import Remarks, some
+from pipeline.datasets.remarks import Remarks
 from pipeline.datasets.scan import SPLIT_FOLDERS
 from pipeline.errors import ManifestError
 from pipeline.manifest.table import Strings, strings
+from pipeline.texts import some
 
 __all__ = ["listed_splits", "path_key"]
 

@@ -25,13 +25,14 @@ from pipeline.cards import DatasetCard, Scalar
 from pipeline.datasets.openmic_card import OPENMIC
 from pipeline.datasets.openmic_labels import Known, class_columns, from_csv, from_npz, require_same
 from pipeline.datasets.public import card_of, find_root, hold_out, require_file, summary, usable_audio, whole_groups
-from pipeline.datasets.remarks import Remarks, some
+from pipeline.datasets.remarks import Remarks
 from pipeline.errors import ManifestError
 from pipeline.events import Listener, Note, ignore
 from pipeline.files import publish_bytes
 from pipeline.manifest import UNKNOWN, ClipTable
 from pipeline.manifest.table import Labels, Strings, strings
 from pipeline.manifest.tablefiles import read_columns
+from pipeline.texts import some
 
 __all__ = ["CLIP_S", "KEYS_FILE", "build"]
 

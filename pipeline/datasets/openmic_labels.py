@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.remarks import Remarks, some
+from pipeline.datasets.remarks import Remarks
 from pipeline.errors import ManifestError
 from pipeline.manifest import UNKNOWN
 from pipeline.manifest.table import Labels, encode, strings
 from pipeline.manifest.tablefiles import parse_floats, read_columns
+from pipeline.texts import some
 
 __all__ = ["Known", "class_columns", "from_csv", "from_npz", "require_same"]
 

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cards import DatasetCard, Scalar
-from pipeline.datasets.remarks import Remarks, some
+from pipeline.datasets.remarks import Remarks
 from pipeline.datasets.scan import audio_files
 from pipeline.datasets.splits import deal_splits
 from pipeline.errors import ManifestError, SettingError
 from pipeline.events import Note
 from pipeline.manifest import ClipTable
 from pipeline.manifest.table import Strings, encode, strings
+from pipeline.texts import some
 
 __all__ = ["card_of", "find_root", "hold_out", "require_file", "summary", "usable_audio", "whole_groups"]
 

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.events import Listener, Warned
-from pipeline.texts import shown
+from pipeline.texts import some
 
-__all__ = ["KEPT_NAMES", "Remarks", "some"]
+__all__ = ["KEPT_NAMES", "Remarks"]
 
 #: Names that a card keeps of each kind; the count is always whole.
 KEPT_NAMES = 100
-_SHOWN = 5
 
 
 class Remarks:
@@ -31,9 +30,3 @@ class Remarks:
         if len(names):
             self.found[kind] = {"count": len(names), "names": [str(name) for name in names[:KEPT_NAMES]]}
             self.listener(Warned(f"{self.dataset}: {len(names):,} {sentence}: {some(names)}"))
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(shown(str(name)) for name in names[:_SHOWN]) + more

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.distillation.batches import Answers
 from pipeline.distillation.features import Column, FeatureSet
-from pipeline.distillation.joining import ABSENT, StoreJoin, join_stores
+from pipeline.distillation.joining import ABSENT, join_stores
 from pipeline.distillation.probe import Probe, clip_features, fit_probe
 from pipeline.distillation.sampling import choose_labelled
 from pipeline.errors import SettingError, StoreError, TrainingError
@@ -126,11 +126,9 @@ def join_splits(
         views: of the clips in the first store.
 
     Raises:
-        StoreError: a store and the table have (almost) nothing in common.
+        StoreError: no training or no validation clip is left.
     """
     joins = join_stores(table.clip_id, (*stores, *views))
-    for join in joins:
-        _report(join, listener)
     keep = np.ones(len(table), bool)
     for join in joins[:required]:
         keep &= join.rows != ABSENT
@@ -146,16 +144,6 @@ def join_splits(
         if not len(splits[name].table):
             raise StoreError(f"No clip of the split {name!r} has features. Extract the stores for this clip table.")
     return splits
-
-
-def _report(join: StoreJoin, listener: Listener) -> None:
-    found = int((join.rows != ABSENT).sum())
-    if not found:
-        raise StoreError(
-            f"{join.name} and the clip table have no clip in common: {join.sentence()}. Is it another dataset's store?"
-        )
-    if found < len(join.rows) or join.by_samples:
-        listener(Warned(join.sentence()))
 
 
 def score_clips(

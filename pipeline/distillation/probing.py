@@ -13,6 +13,7 @@ from pipeline.distillation.preparation import TRAIN, Scored, hide_labels, score_
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.settings import ProbeSettings
+from pipeline.distillation.soundness import check_material
 from pipeline.distillation.trainer import find_table
 from pipeline.evaluation.metrics import macro, rank
 from pipeline.events import EpochDone, Listener, Note, TaskFinished, TaskStarted, ignore
@@ -60,6 +61,7 @@ def _run(
     started = time.monotonic()
     listener(TaskStarted(folder.name, None, "probes"))
     visible = hide_labels(used_splits(table, listener), settings.labelled, settings.seed)
+    check_material(table, visible, teachers, settings.missing, listener)
     scored, there = score_clips(settings.probe, visible, teachers, listener, views=views)
     names = [store.meta.name for store in teachers]
     folder.write_recipe(recipe_text(settings, teachers=names, dataset=table.name))

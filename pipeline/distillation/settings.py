@@ -13,6 +13,7 @@ from pipeline.errors import SettingError, UnknownNameError
 NO_TEACHER = "none"
 Schedule = Literal["onecycle", "plateau", "constant"]
 ProbeKind = Literal["ridge", "logistic"]
+Missing = Literal["drop", "error"]
 
 #: Values of a loss that a run may replace.
 LOSS_VALUES = (
@@ -70,6 +71,7 @@ class TrainSettings:
             taken instead; before it, the weights themselves are validated.
         validate_every: steps between validations; 0 chooses a fifteenth of ``steps``.
         validate_on: splits whose mean mAP chooses the checkpoint, such as ``valid`` and ``valid-other``.
+        missing: ``drop`` goes on without the clips that a store lacks and counts them, ``error`` refuses.
         patience: validations without a better mAP after which training stops; 0 never stops.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
@@ -125,6 +127,7 @@ class TrainSettings:
     precision: str = "32-true"
     threads: int = 0
     memory_gb: float = 0.0
+    missing: str = "drop"
     name: str = ""
     group: str = ""
 
@@ -133,6 +136,7 @@ class TrainSettings:
         choose_stages(loss.stage, len(registry.find_student(self.student).stage_channels))
         _choose("schedule", self.schedule, get_args(Schedule))
         _check_probe(self.probe, self.probe_views)
+        _choose("missing", self.missing, get_args(Missing))
         _choose("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
         _within("steps", self.steps, 1, 10**9)
         _within("batch", self.batch, 2, 65536)
@@ -175,7 +179,7 @@ class TrainSettings:
 
     def config(self) -> dict[str, Any]:
         """All that decides the outcome, as JSON values: not where it runs, nor what it is called."""
-        left_out = {"threads", "memory_gb", "name", "group", "device"}
+        left_out = {"threads", "memory_gb", "name", "group", "device", "missing"}
         values = {key: value for key, value in asdict(self).items() if key not in left_out}
         values |= {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
         values |= {"mel": _base_name(self.mel), "validate_on": list(self.validate_on)}
@@ -199,11 +203,13 @@ class ProbeSettings:
     labelled: int | None = None
     seed: int = 0
     memory_gb: float = 0.0
+    missing: str = "drop"
     name: str = ""
     group: str = ""
 
     def __post_init__(self) -> None:
         _check_probe(self.probe, self.probe_views)
+        _choose("missing", self.missing, get_args(Missing))
         _within("seed", self.seed, 0, 2**63 - 1)
         if self.labelled is not None:
             _within("labelled", self.labelled, 1, 10**12)
@@ -214,7 +220,8 @@ class ProbeSettings:
 
     def config(self) -> dict[str, Any]:
         """All that decides the outcome, as JSON values."""
-        values = {key: value for key, value in asdict(self).items() if key not in ("memory_gb", "name", "group")}
+        left_out = ("memory_gb", "name", "group", "missing")
+        values = {key: value for key, value in asdict(self).items() if key not in left_out}
         return values | {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
 
 

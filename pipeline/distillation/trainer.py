@@ -39,6 +39,7 @@ from pipeline.distillation.preparation import (
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.settings import NO_TEACHER, TrainSettings
+from pipeline.distillation.soundness import check_material
 from pipeline.distillation.students.contract import build_student, load_student, save_card
 from pipeline.errors import SettingError
 from pipeline.events import Listener, Note, ignore
@@ -147,6 +148,7 @@ def _gather(opened: _Opened, listener: Listener) -> _Material:
     """Hide labels, fit the probe, join the stores; only what the loss needs is read."""
     settings, loss = opened.settings, opened.settings.loss_settings()
     visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
+    check_material(opened.table, visible, (opened.mel, *opened.teachers), settings.missing, listener)
     scored = None
     if loss.uses_kd:
         scored = score_clips(settings.probe, visible, opened.teachers, listener, views=opened.teacher_views)[0]

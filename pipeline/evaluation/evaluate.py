@@ -10,8 +10,9 @@ from pipeline.evaluation.bootstrap import LEVEL, N_RESAMPLES, Interval, draw, in
 from pipeline.evaluation.judge import JudgedSet, find_table, judge
 from pipeline.evaluation.metrics import OPENMIC_THRESHOLD
 from pipeline.evaluation.runs import Run, find_run, read_run, splits_of
-from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
+from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.files import publish_json
+from pipeline.texts import some
 
 Unit = Literal["clip", "group"]
 _TASK = "Evaluating"
@@ -38,10 +39,11 @@ def evaluate(
         RunError: a run that is absent, unfinished or damaged, or whose labels have changed.
     """
     runs = [read_run(folder) for folder in folders]
-    found = {}
+    found, told = {}, set[str]()
     listener(TaskStarted(_TASK, len(runs), "runs"))
     for run in runs:
         metrics = metrics_of(run, n_resamples=n_resamples, seed=seed, unit=unit)
+        _tell_left_out(run, metrics["splits"], told, listener)
         publish_json(run.folder / "metrics.json", metrics)
         found[run.name] = metrics
         listener(TaskAdvanced(_TASK, 1, run.name))
@@ -75,6 +77,19 @@ def metrics_of(run: Run, *, n_resamples: int = N_RESAMPLES, seed: int = 0, unit:
         "bootstrap": {"n_resamples": n_resamples, "seed": seed, "unit": unit, "level": LEVEL},
         "splits": sets,
     }
+
+
+def _tell_left_out(run: Run, splits: dict[str, Any], told: set[str], listener: Listener) -> None:
+    """Say which classes a split cannot judge, once for all runs on the same data."""
+    for name, values in splits.items():
+        if values["left_out"]:
+            text = (
+                f"{run.dataset.name}, split {name}: {len(values['left_out'])} of {len(run.dataset.classes)} classes "
+                f"({some(values['left_out'])}) are left out of the means: no positive or no negative known label."
+            )
+            if text not in told:
+                listener(Warned(text))
+            told.add(text)
 
 
 def _numbers(run: Run, found: JudgedSet, n_resamples: int, seed: int, unit: Unit) -> dict[str, Any]:

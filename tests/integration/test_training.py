@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -517,6 +518,10 @@ def test_absent_clips_are_dropped_with_a_count(home: Path) -> None:
     assert run.n_labelled == Sizes().train
     texts = [event.text for event in events if isinstance(event, Warned)]
     assert "1 of 165 clips are left out: their features are not there." in texts
+    lacking = "mel-small/logmel: 164 of 165 clips by id, 1 missing (train 1): 'train/new.wav@0'"
+    assert lacking in texts
+    with pytest.raises(StoreError, match=rf"{re.escape(lacking)}. --missing error refuses that: extract the clips"):
+        train(_settings(data=str(path), loss="labels", labelled=None, missing="error", name="strict"))
 
 
 _UNTIL_KILLED = """
