@@ -18,7 +18,9 @@ from torch import Tensor
 
 from pipeline.audio.extractor import Frames
 from pipeline.distillation.joining import ABSENT, Rows
+from pipeline.errors import StoreError
 from pipeline.stores import StoreReader
+from pipeline.texts import some
 
 _READ_CLIPS = 512
 _FREE_SHARE = 0.5
@@ -71,7 +73,11 @@ class Column:
         return torch.from_numpy(n.reshape(-1))
 
     def read(self, keys: NDArray[np.int64]) -> Tensor:
-        """Features [keys, frames, channels] in the stored type; zeros where the clip is absent."""
+        """Features [keys, frames, channels] in the stored type; zeros where the clip is absent.
+
+        Raises:
+            StoreError: the store holds numbers that are not finite; its clips are named.
+        """
         _, frames, channels = self.store.shape
         features = np.zeros((len(keys), frames, channels), self.store.dtype)
         versions, positions = np.divmod(keys, max(1, len(self.rows)))
@@ -86,9 +92,31 @@ class Column:
         """Read the clips at some places of an array, in the order of the store."""
         rows = self.rows[positions[places]]
         order = np.argsort(rows, kind="stable")
+        bad: list[str] = []
         for first in range(0, len(order), _READ_CLIPS):
             part = order[first : first + _READ_CLIPS]
-            features[places[part]] = self.store.read(rows[part])
+            values = self.store.read(rows[part])
+            bad += self.store.clip_id[rows[part][not_finite(values)]].tolist()
+            features[places[part]] = values
+        if bad:
+            raise StoreError(
+                f"{self.store.path} ({self.store.meta.name}) holds numbers that are not finite in {len(bad):,} clips: "
+                f"{some(bad)}. `east store verify {self.store.path}` says whether it is damaged; extract these clips "
+                "again."
+            )
+
+
+def not_finite(features: NDArray[Any]) -> NDArray[np.bool_]:
+    """[clips], bool: which of [clips, frames, channels] hold infinities or no numbers; by their exponents' bits."""
+    kind, largest, infinite = _BITS[features.dtype.itemsize]
+    bits = np.ascontiguousarray(features).view(kind) & kind(largest)
+    if bits.max(initial=0) < infinite:
+        return np.zeros(len(features), bool)
+    return np.asarray((bits >= kind(infinite)).any(axis=(1, 2)))
+
+
+#: By bytes of a number: its bits without the sign, and those of infinity.
+_BITS = {2: (np.uint16, 0x7FFF, 0x7C00), 4: (np.uint32, 0x7FFFFFFF, 0x7F800000)}
 
 
 class Window:

@@ -148,7 +148,7 @@ def _gather(opened: _Opened, listener: Listener) -> _Material:
     """Hide labels, fit the probe, join the stores; only what the loss needs is read."""
     settings, loss = opened.settings, opened.settings.loss_settings()
     visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
-    check_material(opened.table, visible, (opened.mel, *opened.teachers), settings.missing, listener)
+    check_material(opened.table, visible, (opened.mel, *opened.teachers, *opened.views), settings.missing, listener)
     scored = None
     if loss.uses_kd:
         scored = score_clips(settings.probe, visible, opened.teachers, listener, views=opened.teacher_views)[0]
