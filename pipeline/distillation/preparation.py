@@ -14,6 +14,7 @@ from pipeline.distillation.features import Column, FeatureSet
 from pipeline.distillation.joining import ABSENT, join_stores
 from pipeline.distillation.probe import Probe, clip_features, fit_probe
 from pipeline.distillation.sampling import choose_labelled
+from pipeline.distillation.soundness import check_join
 from pipeline.errors import SettingError, StoreError, TrainingError
 from pipeline.events import Listener, Note, Warned
 from pipeline.manifest import ClipTable
@@ -185,8 +186,8 @@ def _view_features(train: ClipTable, stores: Sequence[StoreReader], listener: Li
     """What all teachers heard in one view of each labelled training clip, NaN elsewhere: [clips, channels]."""
     labelled = np.flatnonzero(train.labelled())
     joins = join_stores(train.clip_id[labelled], stores)
-    for join in joins:
-        _report(join, listener)
+    for join, store in zip(joins, stores, strict=True):
+        check_join(join, train.select(labelled), store, "drop", listener)
     found = clip_features([Column(store, join.rows) for store, join in zip(stores, joins, strict=True)])
     features = np.full((len(train), found.shape[1]), np.nan, np.float32)
     features[labelled] = found

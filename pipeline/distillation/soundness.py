@@ -118,13 +118,18 @@ def check_stores(
     """
     joins = join_stores(used.clip_id, stores)
     for join, store in zip(joins, stores, strict=True):
-        _check_join(join, used, store, missing, listener)
+        check_join(join, used, store, missing, listener)
     _check_tables(table, stores, listener)
     for (one, rows), (other, theirs) in combinations(zip(stores, (join.rows for join in joins), strict=True), 2):
         _check_audio(used, (one, rows), (other, theirs), listener)
 
 
-def _check_join(join: StoreJoin, used: ClipTable, store: StoreReader, missing: str, listener: Listener) -> None:
+def check_join(join: StoreJoin, used: ClipTable, store: StoreReader, missing: str, listener: Listener) -> None:
+    """Say which of the clips used a store lacks.
+
+    Raises:
+        StoreError: it has none of them, or lacks some and ``missing`` is ``error``.
+    """
     lacking = join.rows == ABSENT
     if lacking.all():
         raise StoreError(
