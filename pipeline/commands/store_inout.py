@@ -101,7 +101,8 @@ def import_command(source: Path, out: Path, card: Path | None, **options: Any) -
 
     \b
     Example:
-      east store import openmic-2018.npz data/openmic/stores/vggish-openmic/clip.zarr --card vggish.toml
+      east store import openmic-2018.npz data/openmic/stores/vggish-openmic/frames.zarr \\
+          --card vggish.toml --ids data/openmic/npz-keys.txt
       east store import embeddings/ mine.zarr --card mine.toml --clip-id "{name}.wav@0"
     """
     from pipeline.stores.exchange.importing import ImportOptions, import_store
