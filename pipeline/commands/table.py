@@ -12,6 +12,9 @@ from pipeline.commands.console import listening, show, show_table
 @click.command()
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPES...")
 @click.option("--data", default="", help="Dataset instead of the recipes'.")
+@click.option(
+    "--check", is_flag=True, help="Look first whether the missing runs would find their table and stores, and fit them."
+)
 @click.option("--run", is_flag=True, help="Make the runs that are missing.")
 @click.option(
     "--workers", type=click.IntRange(0), default=0, help="Runs side by side.  [default: one per core, at most 8]"
@@ -38,6 +41,7 @@ def table(
     *,
     recipes: tuple[str, ...],
     data: str,
+    check: bool,
     run: bool,
     workers: int,
     scheduler: str,
@@ -49,7 +53,8 @@ def table(
 ) -> None:
     """Fill the table whose rows are RECIPES: what is done, what is missing, what came out.
 
-    RECIPES are TOML files, folders of them, or names of ours. Reads the complete runs of the
+    RECIPES are TOML files, folders of them, or names of ours: `demo`, and `openmic` and
+    `magnatagatune` with a row for every cell of the paper. Reads the complete runs of the
     dataset; with --run, makes the missing ones first, side by side here or on a Dask cluster, and
     the same command goes on after an interruption. Writes table.md, table.csv and table.tex: mAP
     and ROC-AUC (0 to 1) on every test split with mean, standard deviation and 95 % interval over
@@ -58,7 +63,7 @@ def table(
 
     \b
     Examples:
-      east table demo
+      east table openmic --check
       east table my-recipes/ --data chorales --run --workers 2
       east table demo --run --scheduler tcp://host:8786 --set seeds=1,2,3,4,5
     """
@@ -71,6 +76,7 @@ def table(
             recipes,
             data=data,
             changes=changes,
+            check=check,
             run=run,
             workers=workers,
             scheduler=scheduler,
@@ -83,7 +89,8 @@ def table(
     folder = Path(out) if out else tables_dir(filled.data) / filled.name
     sheet = publish(filled.comparison, [row.title for row in filled.rows], folder)
     show("")
-    columns, lines = sheet.narrow()
-    show_table("", columns, lines, numeric=range(columns.index("seeds"), len(columns)))
+    if filled.comparison:
+        columns, lines = sheet.narrow()
+        show_table("", columns, lines, numeric=range(columns.index("seeds"), len(columns)))
     show("\n" + "\n".join([*sheet.notes, "", filled.text(), f"Written: {folder}"]))
     filled.require()

@@ -125,6 +125,13 @@ def _sources(command: _F) -> _F:
 @click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Of AdamW (plateau: of Adam).")
 @click.option("--clip-norm", type=float, default=0.0, show_default=True, help="Largest gradient norm; 0: any.")
 @click.option("--schedule", default="onecycle", show_default=True, help="onecycle, plateau (the paper's) or constant.")
+@click.option(
+    "--plateau-patience",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Validations without a lower loss until plateau lowers the rate.",
+)
 @click.option("--specaugment/--no-specaugment", default=True, show_default=True, help="Mask bands of the input.")
 @click.option(
     "--views",

@@ -8,13 +8,19 @@ from typing import Any
 from pipeline.distillation.batches import Answers
 from pipeline.distillation.preparation import TRAIN, Scored
 from pipeline.distillation.runfolder import describe_dataset, describe_store
-from pipeline.distillation.settings import LOSS_VALUES, ProbeSettings, TrainSettings
+from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.distillation.students.contract import build_student, count_parameters
 from pipeline.licences import strictest
 from pipeline.manifest import ClipTable
 from pipeline.provenance import describe
 from pipeline.stores import StoreReader
 from pipeline.stores.licensing import covered_licences
+
+#: What names a row by itself, or does not tell rows apart.
+_IN_EVERY_ROW = frozenset(
+    {"data", "student", "teacher", "store", "mel", "loss", "loss_settings", "labelled", "seed", "validate_every",
+     "validate_on"}
+)  # fmt: skip
 
 
 def describe_run(
@@ -110,12 +116,9 @@ def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled:
     labels = f"{n_labelled} labels" if settings.labelled else "all labels"
     changed = [
         f"{name} {getattr(settings, name)}"
-        for name in (*LOSS_VALUES, "probe", "probe_views", "steps", "batch", "labelled_share", "lr",
-                     "weight_decay", "clip_norm", "schedule", "specaugment", "views", "mask_mels",
-                     "mask_frames", "n_masks", "mixup", "ema",
-                     "average_last", "patience", "precision")
-        if getattr(settings, name) != getattr(usual, name)
-    ]  # fmt: skip
+        for name in settings.config()
+        if name not in _IN_EVERY_ROW and getattr(settings, name) != getattr(usual, name)
+    ]
     return " ".join(part for part in (settings.student, settings.loss, names, labels, *changed) if part)
 
 

@@ -22,7 +22,6 @@ from pipeline.distillation.students.contract import Student
 from pipeline.errors import TrainingError
 
 PLATEAU_FACTOR = 0.2
-PLATEAU_PATIENCE = 5
 _PROBE_FRAMES = 128
 
 
@@ -43,6 +42,7 @@ class Recipe:
     mask_mels: int = 0
     mask_frames: int = 0
     n_masks: int = 1
+    plateau_patience: int = 5
 
 
 class Distiller(lightning.LightningModule):
@@ -158,7 +158,7 @@ class Distiller(lightning.LightningModule):
         if recipe.schedule == "plateau":
             adam = torch.optim.Adam(self._learned(), lr=recipe.lr, weight_decay=recipe.weight_decay)
             self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                adam, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
+                adam, factor=PLATEAU_FACTOR, patience=recipe.plateau_patience
             )
             return adam
         adamw = torch.optim.AdamW(

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.distillation.choosing import open_teacher_views, open_teachers
 from pipeline.distillation.describing import describe_probe
 from pipeline.distillation.judging import probabilities
-from pipeline.distillation.preparation import TRAIN, Scored, hide_labels, score_clips, used_splits
+from pipeline.distillation.preparation import TRAIN, Scored, hide_labels, join_splits, score_clips, used_splits
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.settings import ProbeSettings
@@ -46,6 +46,21 @@ def probe(settings: ProbeSettings, listener: Listener = ignore) -> Path:
         return folder.path
     finally:
         for store in (*teachers, *(view for of_one in views for view in of_one)):
+            store.close()
+
+
+def rehearse(settings: ProbeSettings, listener: Listener = ignore) -> None:
+    """Open and join all that a probe would read; nothing is fitted or written.
+
+    Raises:
+        SettingError, StoreError, ManifestError: as :func:`probe`.
+    """
+    table = find_table(settings.data, listener)
+    teachers = open_teachers(settings.teacher, settings.store, table.name, table.clip_s, listener)
+    try:
+        join_splits(used_splits(table, listener), teachers, required=len(teachers), listener=listener)
+    finally:
+        for store in teachers:
             store.close()
 
 

@@ -64,6 +64,11 @@ class _Opened:
         """Stores of views, of the mel and of the teachers."""
         return (*self.views, *(view for views in self.teacher_views for view in views))
 
+    def close(self) -> None:
+        """Close all stores."""
+        for store in (self.mel, *self.teachers, *self.all_views):
+            store.close()
+
 
 @dataclass(frozen=True, eq=False)
 class _Material:
@@ -91,8 +96,23 @@ def train(settings: TrainSettings, listener: Listener = ignore) -> Path:
             _run(opened, listener)
         return opened.folder.path
     finally:
-        for store in (opened.mel, *opened.teachers, *opened.all_views):
-            store.close()
+        opened.close()
+
+
+def rehearse(settings: TrainSettings, listener: Listener = ignore) -> None:
+    """Open and join all that a run would read, and build its student; nothing is trained or written.
+
+    Raises:
+        SettingError, StoreError, TrainingError, RunError, ManifestError: as :func:`train`.
+    """
+    opened = _open(settings, listener)
+    try:
+        resolve_device(settings.device)
+        visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
+        join_splits(visible, (opened.mel, *opened.teachers), required=1, views=opened.views, listener=listener)
+        _module(opened)
+    finally:
+        opened.close()
 
 
 def find_table(data: str, listener: Listener) -> ClipTable:

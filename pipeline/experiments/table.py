@@ -78,6 +78,7 @@ def fill_table(
     *,
     data: str = "",
     changes: Sequence[str] = (),
+    check: bool = False,
     run: bool = False,
     workers: int = 0,
     scheduler: str = "",
@@ -91,11 +92,13 @@ def fill_table(
     Args:
         names: recipes by name or path, and folders of them.
         changes: ``key=value`` for all rows; ``seeds=1,2`` changes the seeds.
+        check: whether the missing runs' table and stores are opened and joined first.
         baseline: title of the row that others are measured against; by default the student on
             labels only.
 
     Raises:
         SettingError: recipes that are not usable, or that are no rows of one table.
+        StoreError: ``check`` found runs that could not be made; each reason is told.
         PlanError: the scheduler does not answer.
     """
     if not names:
@@ -106,6 +109,11 @@ def fill_table(
         raise UnknownNameError("row to be the baseline", baseline, titles)
     where, name = cells[0].settings.data, Path(names[0]).stem
     outcome = None
+    if check:
+        from pipeline.experiments.rehearsal import rehearse_cells
+
+        found = _found(cells)
+        rehearse_cells([cell for cell in cells if cell.label not in found], listener)
     if run:
         outcome = run_cells(f"Table {name}", cells, workers=workers, scheduler=scheduler, listener=listener)
     found = _found(cells)
