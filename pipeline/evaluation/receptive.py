@@ -86,7 +86,9 @@ def _watched(network: nn.Module, map_frames: int) -> Iterator[list[Tensor]]:
     """The maps of ``map_frames`` frames that layers give, in order."""
     maps: list[Tensor] = []
 
-    def keep(_layer: nn.Module, _given: Any, made: Any) -> None:
+    def keep(layer: nn.Module, _given: Any, made: Any) -> None:
+        if isinstance(layer, nn.Conv1d) and made.dim() == 3:
+            made = made[..., None]  # over time alone
         if isinstance(made, Tensor) and made.dim() == 4 and made.shape[2] == map_frames:
             maps.append(made)
 

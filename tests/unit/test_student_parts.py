@@ -17,7 +17,7 @@ from pipeline.distillation.students.contract import build_student, mean_time
 from pipeline.distillation.students.costs import student_costs, student_speed
 from pipeline.distillation.students.cp_resnet import KERNELS
 from pipeline.distillation.students.layers import MaxPool, picture
-from pipeline.distillation.students.normalisation import FrameNorm, InputNorm
+from pipeline.distillation.students.normalisation import FrameNorm, VectorNorm
 from pipeline.errors import SettingError
 from pipeline.evaluation.receptive import receptive_field
 from pipeline.registry import find_student
@@ -126,7 +126,7 @@ def test_cp_resnet_is_a_plain_network_where_nothing_is_padded() -> None:
     torch.testing.assert_close(made.stages[-1].features, x.mean(2).transpose(1, 2), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["picture", "input"])
+@pytest.mark.parametrize("kind", ["picture", "vectors"])
 def test_statistics_are_those_of_valid_frames(kind: str) -> None:
     torch.manual_seed(0)
     n_frames = torch.tensor([7, 4, 0])
@@ -135,7 +135,7 @@ def test_statistics_are_those_of_valid_frames(kind: str) -> None:
         rows = torch.cat([x[0], x[1][:, :4]], dim=1)[None]
         taken = lambda y: torch.cat([y[0], y[1][:, :4]], dim=1)[None]  # noqa: E731
     else:
-        ours, plain, x = InputNorm(5), nn.BatchNorm1d(5, affine=False), torch.randn(3, 7, 5)
+        ours, plain, x = VectorNorm(5), nn.BatchNorm1d(5), torch.randn(3, 7, 5)
         rows = torch.cat([x[0], x[1][:4]])
         taken = lambda y: torch.cat([y[0], y[1][:4]])  # noqa: E731
     torch.testing.assert_close(taken(ours.train()(x, n_frames)), plain.train()(rows))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.audio.extractor import Frames
 from pipeline.cards import StudentCard
 from pipeline.distillation.students.contract import Student, StudentOutput, mask_time, mel_mean, narrowed, pool_time
-from pipeline.distillation.students.normalisation import FrameNorm, InputNorm, PlainInputNorm, PlainNorm
+from pipeline.distillation.students.normalisation import FrameNorm, PlainNorm, PlainVectorNorm, VectorNorm
 
 _STEM_STRIDE = (4, 2)
 
@@ -39,7 +39,7 @@ class Cnn(Student):
         self.arguments = {"n_classes": n_classes, "n_mels": n_mels, "width": width, "dropout": dropout}
         plain = not card.parameters["valid_statistics"]
         first, second, third, head = narrowed((*card.stage_channels, int(str(card.parameters["head"]))), width)
-        self.normalise = PlainInputNorm(n_mels) if plain else InputNorm(n_mels)
+        self.normalise = (PlainVectorNorm if plain else VectorNorm)(n_mels, affine=False)
         self.stem = _Block(1, first, kernel=(7, 5), stride=_STEM_STRIDE, plain=plain)
         self.stage2 = _Block(first, second, kernel=(3, 3), stride=(2, 2), plain=plain)
         self.stage3 = nn.ModuleList(

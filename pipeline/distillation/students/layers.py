@@ -34,16 +34,26 @@ def picture(mel: Tensor, n_frames: Tensor, *, shortest: int) -> Picture:
 class ConvNorm(nn.Module):
     """Convolution, batch normalisation and, unless ``linear``, ReLU.
 
-    Kernels are odd and padded to keep the size; with a ``stride`` of 2 it is halved, rounded up.
+    Kernels and strides are of both axes, or (frames, mels).  Kernels are odd and padded to keep the
+    size, which a stride divides, rounded up.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, kernel: int = 1, stride: int = 1, groups: int = 1, linear: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int | tuple[int, int] = 1,
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
+        linear: bool = False,
     ) -> None:
         super().__init__()
-        self.convolve = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        kernel, stride = _pair(kernel), _pair(stride)
+        padding = (kernel[0] // 2, kernel[1] // 2)
+        self.convolve = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
         self.normalise = FrameNorm(outputs)
-        self.stride, self.linear = stride, linear
+        self.stride, self.linear = stride[0], linear
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, n_frames: Tensor) -> Picture:
@@ -51,6 +61,10 @@ class ConvNorm(nn.Module):
         n_frames = torch.div(n_frames + self.stride - 1, self.stride, rounding_mode="floor")
         x = self.normalise(self.convolve(x), n_frames)
         return mask_time(x if self.linear else x.relu_(), n_frames), n_frames
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
 
 
 class Separable(nn.Module):

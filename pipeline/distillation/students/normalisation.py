@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["FrameNorm", "InputNorm", "PlainInputNorm", "PlainNorm"]
+__all__ = ["FrameNorm", "PlainNorm", "PlainVectorNorm", "VectorNorm"]
 
 
 class FrameNorm(nn.BatchNorm2d):
@@ -36,17 +36,14 @@ class PlainNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-class InputNorm(nn.BatchNorm1d):
-    """Each mel band to mean 0 and variance 1, without learned factors; padding is skipped.
+class VectorNorm(nn.BatchNorm1d):
+    """:class:`torch.nn.BatchNorm1d` over [batch, frames, channels] that skips padding.
 
     All frames are taken as one list of vectors: ten times faster than normalising a picture.
     """
 
-    def __init__(self, n_mels: int) -> None:
-        super().__init__(n_mels, affine=False)
-
     def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise [batch, frames, mels]."""
+        """Normalise; while training, frames at and beyond ``n_frames`` [batch] take no part and become zero."""
         if not self.training or not _padded(n_frames, x.shape[1], 1):
             return super().forward(x.flatten(0, 1)).view_as(x)
         keep = _valid(n_frames, x.shape[1])
@@ -56,12 +53,12 @@ class InputNorm(nn.BatchNorm1d):
         return filled
 
 
-class PlainInputNorm(InputNorm):
+class PlainVectorNorm(nn.BatchNorm1d):
     """The same, padding and all."""
 
     def forward(self, x: Tensor, n_frames: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalise [batch, frames, mels]."""
-        return nn.BatchNorm1d.forward(self, x.flatten(0, 1)).view_as(x)
+        """Normalise [batch, frames, channels]."""
+        return super().forward(x.flatten(0, 1)).view_as(x)
 
 
 def _valid(n_frames: Tensor, length: int) -> Tensor:
