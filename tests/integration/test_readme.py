@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 
 from cli import east
@@ -72,6 +74,8 @@ def test_python_blocks_run(tmp_path: Path) -> None:
     ids = [f"clip{i}" for i in range(20)]
     write_store(store, meta=example_meta(), clip_id=ids, features=np.zeros((20, 3, 4)), n_frames=np.full(20, 3))
     export_store(str(store), tmp_path / "pools.parquet", "parquet")
+    shutil.copy(ROOT / "tests/golden/student/student.onnx", tmp_path)
+    soundfile.write(tmp_path / "song.wav", np.zeros((40_000, 2)), 16_000)
     for page, block in blocks:
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
