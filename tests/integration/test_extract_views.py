@@ -23,6 +23,7 @@ from pipeline.extraction.request import choose_requests
 from pipeline.manifest import ClipTable
 from pipeline.manifest.table import strings
 from pipeline.stores import StoreReader, open_store
+from pipeline.stores.sharing.reproducing import commands
 
 N = 20
 
@@ -74,6 +75,7 @@ def test_a_store_of_views_holds_what_the_extractor_makes_of_them(table: ClipTabl
         level, peak = reader.read(np.arange(10))[:, 0].T
         assert reader.clip_id.tolist() == table.clip_id.tolist()[:10]
         assert reader.meta.card["parameters"]["view"] == 2
+        assert "--teacher fake/clip --student none --teacher-views 2 " in commands(reader.meta)
     for row in (0, 7):
         samples, rate_hz = sf.read(table.audio_path(row), dtype="float32")
         seed = view_seed(samples_digest(samples, rate_hz), 2)
