@@ -35,6 +35,9 @@ _SOURCES = (
         help="How many training clips keep their labels; the others count as unlabelled.  [default: all]",
     ),
     click.option(
+        "--unlabelled", type=click.IntRange(0), help="How many training clips without labels take part.  [default: all]"
+    ),
+    click.option(
         "--probe",
         default="ridge",
         show_default=True,

@@ -14,6 +14,7 @@ from pipeline.distillation.features import Column, FeatureSet
 from pipeline.distillation.joining import ABSENT, join_stores
 from pipeline.distillation.probe import Probe, clip_features, fit_probe
 from pipeline.distillation.sampling import choose_labelled
+from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.distillation.soundness import check_join
 from pipeline.errors import SettingError, StoreError, TrainingError
 from pipeline.events import Listener, Note, Warned
@@ -99,11 +100,39 @@ def _held_out(table: ClipTable) -> NDArray[np.bool_]:
     return np.asarray(train & np.isin(keys.astype(str), chosen))
 
 
-def hide_labels(table: ClipTable, labelled: int | None, seed: int) -> ClipTable:
+def visible_labels(table: ClipTable, settings: TrainSettings | ProbeSettings, listener: Listener) -> ClipTable:
+    """What a run may use: :func:`used_splits`, then :func:`hide_labels` as the settings say."""
+    used = used_splits(table, listener)
+    return hide_labels(used, settings.labelled, settings.seed, unlabelled=settings.unlabelled)
+
+
+def hide_labels(table: ClipTable, labelled: int | None, seed: int, *, unlabelled: int | None = None) -> ClipTable:
     """The same clips, of which only ``labelled`` training clips keep their labels.
 
     Validation and test labels stay: validation chooses the checkpoint.
+
+    Args:
+        unlabelled: how many training clips without labels stay; None keeps all.
+
+    Raises:
+        SettingError: there are fewer of either than asked for.
     """
+    shown = _hidden(table, labelled, seed)
+    return shown if unlabelled is None else _thinned(shown, unlabelled, seed)
+
+
+def _thinned(table: ClipTable, unlabelled: int, seed: int) -> ClipTable:
+    others = np.flatnonzero((table.split == TRAIN) & ~table.labelled())
+    if unlabelled > len(others):
+        raise SettingError(
+            f"--unlabelled {unlabelled} asks for more clips than the {len(others)} training clips without a label."
+        )
+    keep = np.ones(len(table), bool)
+    keep[np.random.default_rng([seed, 13]).permutation(others)[unlabelled:]] = False
+    return table.select(keep)
+
+
+def _hidden(table: ClipTable, labelled: int | None, seed: int) -> ClipTable:
     if labelled is None:
         return table
     train = np.flatnonzero(table.split == TRAIN)

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.distillation.choosing import open_teacher_views, open_teachers
 from pipeline.distillation.describing import describe_probe
 from pipeline.distillation.judging import probabilities
-from pipeline.distillation.preparation import TRAIN, Scored, hide_labels, join_splits, score_clips, used_splits
+from pipeline.distillation.preparation import TRAIN, Scored, join_splits, score_clips, visible_labels
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.settings import ProbeSettings
@@ -58,7 +58,7 @@ def rehearse(settings: ProbeSettings, listener: Listener = ignore) -> None:
     table = find_table(settings.data, listener)
     teachers = open_teachers(settings.teacher, settings.store, table.name, table.clip_s, listener)
     try:
-        join_splits(used_splits(table, listener), teachers, required=len(teachers), listener=listener)
+        join_splits(visible_labels(table, settings, listener), teachers, required=len(teachers), listener=listener)
     finally:
         for store in teachers:
             store.close()
@@ -75,7 +75,7 @@ def _run(
 ) -> None:
     started = time.monotonic()
     listener(TaskStarted(folder.name, None, "probes"))
-    visible = hide_labels(used_splits(table, listener), settings.labelled, settings.seed)
+    visible = visible_labels(table, settings, listener)
     check_material(table, visible, teachers, settings.missing, listener)
     scored, there = score_clips(settings.probe, visible, teachers, listener, views=views)
     names = [store.meta.name for store in teachers]

@@ -28,6 +28,7 @@ _AS_BEFORE: dict[str, Any] = {
     "kd_targets": None, "kd_scale": None, "feature": None, "feature_scale": None, "clips": None, "teachers": None,
     "teacher_weights": None, "lam_schedule": None, "lam_warmup": None, "ema": 0.0, "average_last": 0.0,
     "validate_on": ["valid"], "plateau_patience": 5, "mask_mels": 0, "mask_frames": 0, "n_masks": 1, "views": 0,
+    "probe_views": 0, "unlabelled": None,
 }  # fmt: skip
 _LOSS_AS_BEFORE: dict[str, Any] = {
     "kd_targets": "soft", "feature_scale": 1.0, "teachers": "each", "teacher_weights": "", "lam_schedule": "constant",
@@ -51,6 +52,7 @@ class TrainSettings:
         probe: which probe gives the teacher's scores.
         probe_views: how many views of each labelled clip the ridge probe is fitted on besides the clip.
         labelled: how many training clips keep their labels; None keeps all.
+        unlabelled: how many training clips without labels take part; None takes all.
         seed: of the subset, the initial weights, the batches and the augmentation.
         steps: optimiser steps.
         batch: clips per step; part of the definition of losses on batch geometry (the paper: 16).
@@ -106,6 +108,7 @@ class TrainSettings:
     probe: str = "ridge"
     probe_views: int = 0
     labelled: int | None = None
+    unlabelled: int | None = None
     seed: int = 0
     steps: int = 2000
     batch: int = 32
@@ -168,8 +171,7 @@ class TrainSettings:
             raise SettingError(
                 f"validate_on is {', '.join(self.validate_on) or 'empty'}; but takes splits named valid..."
             )
-        if self.labelled is not None:
-            _within("labelled", self.labelled, 1, 10**12)
+        _check_counts(self.labelled, self.unlabelled)
         if self.teacher and self.store:
             raise SettingError("--teacher and --store both say where the teacher is: give one of them.")
 
@@ -205,6 +207,7 @@ class ProbeSettings:
     probe: str = "ridge"
     probe_views: int = 0
     labelled: int | None = None
+    unlabelled: int | None = None
     seed: int = 0
     memory_gb: float = 0.0
     missing: str = "drop"
@@ -215,8 +218,7 @@ class ProbeSettings:
         _check_probe(self.probe, self.probe_views)
         _choose("missing", self.missing, get_args(Missing))
         _within("seed", self.seed, 0, 2**63 - 1)
-        if self.labelled is not None:
-            _within("labelled", self.labelled, 1, 10**12)
+        _check_counts(self.labelled, self.unlabelled)
         if self.teacher == (NO_TEACHER,):
             raise SettingError("A probe reads a teacher's store; --teacher none leaves nothing to probe.")
         if self.teacher and self.store:
@@ -248,6 +250,13 @@ def _check_probe(kind: str, n_views: int) -> None:
     _within("probe_views", n_views, 0, 99)
     if n_views and kind != "ridge":
         raise SettingError(f"--probe-views goes with the ridge probe; the {kind} probe is fitted on the clips alone.")
+
+
+def _check_counts(labelled: int | None, unlabelled: int | None) -> None:
+    if labelled is not None:
+        _within("labelled", labelled, 1, 10**12)
+    if unlabelled is not None:
+        _within("unlabelled", unlabelled, 0, 10**12)
 
 
 def _choose(field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -30,11 +30,10 @@ from pipeline.distillation.preparation import (
     VALID,
     Scored,
     Split,
-    hide_labels,
     join_splits,
     score_clips,
     training_answers,
-    used_splits,
+    visible_labels,
 )
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
@@ -108,7 +107,7 @@ def rehearse(settings: TrainSettings, listener: Listener = ignore) -> None:
     opened = _open(settings, listener)
     try:
         resolve_device(settings.device)
-        visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
+        visible = visible_labels(opened.table, settings, listener)
         join_splits(visible, (opened.mel, *opened.teachers), required=1, views=opened.views, listener=listener)
         _module(opened)
     finally:
@@ -167,7 +166,7 @@ def _run(opened: _Opened, listener: Listener) -> None:
 def _gather(opened: _Opened, listener: Listener) -> _Material:
     """Hide labels, fit the probe, join the stores; only what the loss needs is read."""
     settings, loss = opened.settings, opened.settings.loss_settings()
-    visible = hide_labels(used_splits(opened.table, listener), settings.labelled, settings.seed)
+    visible = visible_labels(opened.table, settings, listener)
     check_material(opened.table, visible, (opened.mel, *opened.teachers, *opened.views), settings.missing, listener)
     scored = None
     if loss.uses_kd:

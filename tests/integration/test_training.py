@@ -164,6 +164,13 @@ def test_clips_of_the_split_unlabelled_are_trained_on_without_their_labels(home:
     assert set(splits_of(run)) == {"valid", "test", "test-far"}
 
 
+def test_unlabelled_clips_can_be_counted(home: Path) -> None:
+    run = read_run(train(_settings(loss="kd", unlabelled=10)))
+    assert (run.n_labelled, run.n_unlabelled) == (24, 10)
+    with pytest.raises(SettingError, match="asks for more clips than the 40 training clips without a label"):
+        train(_settings(loss="kd", unlabelled=41))
+
+
 def test_without_a_valid_split_nothing_of_its_groups_is_heard(home: Path) -> None:
     table = read_table(layout.table_path("tiny"))
     keep = table.split == "train"
