@@ -171,12 +171,31 @@ def _sources(command: _F) -> _F:
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Stop after so many validations without a better mAP; 0: never.",
+    help="Stop after so many validations without a better --stop-on; 0: never.",
 )
+@click.option("--stop-on", default="map", show_default=True, help="What has to get better for --patience: map or loss.")
 @click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps; what is taken is said."
 )
 @click.option("--precision", default="32-true", show_default=True, help="32-true, bf16-mixed or 16-mixed.")
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=False,
+    show_default=True,
+    help="Refuse GPU operations that differ from run to run; on a CPU the same seed gives the same bits anyway.",
+)
+@click.option(
+    "--data-on",
+    default="auto",
+    show_default=True,
+    help="Where features that fit are kept: host, device (GPU memory), or auto (device where they take at most half).",
+)
+@click.option(
+    "--tensorboard/--no-tensorboard",
+    default=False,
+    show_default=True,
+    help="Write the history for TensorBoard into RUN/tensorboard, too.",
+)
 @click.option("--threads", type=click.IntRange(0), default=0, help="CPU threads.  [default: PyTorch's choice]")
 def train(**options: Any) -> None:
     """Train a student from stores alone: no teacher runs, no audio is read.

@@ -14,6 +14,8 @@ NO_TEACHER = "none"
 Schedule = Literal["onecycle", "plateau", "constant"]
 ProbeKind = Literal["ridge", "logistic"]
 Missing = Literal["drop", "error"]
+StopOn = Literal["map", "loss"]
+DataOn = Literal["auto", "host", "device"]
 
 #: Values of a loss that a run may replace.
 LOSS_VALUES = (
@@ -29,6 +31,7 @@ _AS_BEFORE: dict[str, Any] = {
     "teacher_weights": None, "lam_schedule": None, "lam_warmup": None, "ema": 0.0, "average_last": 0.0,
     "validate_on": ["valid"], "plateau_patience": 5, "mask_mels": 0, "mask_frames": 0, "n_masks": 1, "views": 0,
     "probe_views": 0, "unlabelled": None,
+    "stop_on": "map",
 }  # fmt: skip
 _LOSS_AS_BEFORE: dict[str, Any] = {
     "kd_targets": "soft", "feature_scale": 1.0, "teachers": "each", "teacher_weights": "", "lam_schedule": "constant",
@@ -76,9 +79,13 @@ class TrainSettings:
         validate_every: steps between validations; 0 chooses a fifteenth of ``steps``.
         validate_on: splits whose mean mAP chooses the checkpoint, such as ``valid`` and ``valid-other``.
         missing: ``drop`` goes on without the clips that a store lacks and counts them, ``error`` refuses.
-        patience: validations without a better mAP after which training stops; 0 never stops.
+        patience: validations without a better ``stop_on`` after which training stops; 0 never stops.
+        stop_on: what has to get better: the validation ``map``, or ``loss``. The mAP chooses the checkpoint.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        deterministic: whether PyTorch refuses operations that may differ from run to run.
+        data_on: where features that fit are kept: in the memory of the ``host`` or of the ``device``.
+        tensorboard: whether the history is written for TensorBoard, too.
         threads: CPU threads of torch; 0 leaves torch's choice.
         memory_gb: what the features may take; 0 chooses half of the memory that is free.
         name: of the run's folder; empty makes one from the settings.
@@ -129,8 +136,12 @@ class TrainSettings:
     validate_every: int = 0
     validate_on: tuple[str, ...] = ("valid",)
     patience: int = 0
+    stop_on: str = "map"
     device: str = "auto"
     precision: str = "32-true"
+    deterministic: bool = False
+    data_on: str = "auto"
+    tensorboard: bool = False
     threads: int = 0
     memory_gb: float = 0.0
     missing: str = "drop"
@@ -144,6 +155,8 @@ class TrainSettings:
         _check_probe(self.probe, self.probe_views)
         _choose("missing", self.missing, get_args(Missing))
         _choose("precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
+        _choose("stop_on", self.stop_on, get_args(StopOn))
+        _choose("data_on", self.data_on, get_args(DataOn))
         _within("steps", self.steps, 1, 10**9)
         _within("batch", self.batch, 2, 65536)
         _within("labelled_share", self.labelled_share, 0.0, 1.0)
@@ -185,7 +198,17 @@ class TrainSettings:
 
     def config(self) -> dict[str, Any]:
         """All that decides the outcome, as JSON values: not where it runs, nor what it is called."""
-        left_out = {"threads", "memory_gb", "name", "group", "device", "missing"}
+        left_out = {
+            "threads",
+            "memory_gb",
+            "name",
+            "group",
+            "device",
+            "deterministic",
+            "data_on",
+            "tensorboard",
+            "missing",
+        }
         values = {key: value for key, value in asdict(self).items() if key not in left_out}
         values |= {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
         values |= {"mel": _base_name(self.mel), "validate_on": list(self.validate_on)}

@@ -37,6 +37,7 @@ from pipeline.distillation.preparation import (
 )
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
+from pipeline.distillation.scalars import check_tensorboard
 from pipeline.distillation.settings import NO_TEACHER, TrainSettings
 from pipeline.distillation.soundness import check_material
 from pipeline.distillation.students.contract import build_student, load_student, save_card
@@ -121,6 +122,8 @@ def find_table(data: str, listener: Listener) -> ClipTable:
 
 
 def _open(settings: TrainSettings, listener: Listener) -> _Opened:
+    if settings.tensorboard:
+        check_tensorboard()
     table = find_table(settings.data, listener)
     loss = settings.loss_settings()
     none = settings.teacher == (NO_TEACHER,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -33,11 +33,13 @@ class Watcher(lightning.Callback):
         *,
         every: int,
         patience: int,
+        stop_on: str = "map",
         steps_per_epoch: float,
         listener: Listener,
     ) -> None:
         self.folder, self.exams = folder, exams
         self.every, self.patience, self.steps_per_epoch = every, patience, steps_per_epoch
+        self.stop_on = stop_on
         self.listener = listener
         self._untold = 0
         self._told_at = 0.0
@@ -84,12 +86,14 @@ class Watcher(lightning.Callback):
         self.folder.write_history(module.history)
         trainer.save_checkpoint(self.folder.checkpoint)
         self.listener(EpochDone(self.folder.name, int(step / self.steps_per_epoch), step, values))
-        if self.patience and self._stale(module) >= self.patience:
+        if self.is_stale(module.history):
             trainer.should_stop = True
 
-    def _stale(self, module: Distiller) -> int:
-        """Validations since the best one."""
-        return sum(row["step"] > module.best["step"] for row in module.history)
+    def is_stale(self, history: Sequence[Mapping[str, float]]) -> bool:
+        """Whether the last ``patience`` validations brought nothing better than one before them."""
+        sign = -1.0 if self.stop_on == "loss" else 1.0
+        values = [sign * row[f"valid_{self.stop_on}"] for row in history]
+        return bool(self.patience and values) and len(values) - 1 - values.index(max(values)) >= self.patience
 
 
 def read_progress(folder: RunFolder) -> dict[str, Any]:

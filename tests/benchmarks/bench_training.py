@@ -18,8 +18,8 @@ import torch
 
 from pipeline.audio.extractor import Frames
 from pipeline.distillation.batches import Answers, Batch, Feed
+from pipeline.distillation.engine import build_trainer, quiet
 from pipeline.distillation.features import Column, FeatureSet
-from pipeline.distillation.fitting import _quiet, _trainer
 from pipeline.distillation.losses.settings import find_loss
 from pipeline.distillation.objective import Distiller, Recipe
 from pipeline.distillation.sampling import plan_batches
@@ -149,9 +149,9 @@ def _lightning(module: Distiller, batches: Iterable[Batch], folder: Path, steps:
         def on_train_batch_end(self, *_: object) -> None:
             marks.append(time.perf_counter())
 
-    with _quiet():
+    with quiet():
         settings = TrainSettings(data="x", steps=steps, loss="labels")
-        _trainer(settings, "cpu", Marks(), folder).fit(module, train_dataloaders=batches)  # type: ignore[arg-type]
+        build_trainer(settings, "cpu", Marks(), folder).fit(module, train_dataloaders=batches)  # type: ignore[arg-type]
     return np.diff(marks)[1:]
 
 
