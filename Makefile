@@ -23,7 +23,7 @@ EXTRAS := demo,dev
 
 option = $(if $(2),$(1) "$(2)")
 
-.PHONY: help setup demo data extract train compare report test check parity format bench bench-teachers bench-gpu faults clean
+.PHONY: help setup demo data extract train compare report test check parity format bench bench-teachers bench-training bench-gpu faults clean
 
 help: ## list targets and variables
 	@echo "Targets:"
@@ -89,6 +89,9 @@ bench: $(READY) ## speed and memory as ratios within one run
 
 bench-teachers: $(READY) ## teachers against their original packages: audio-seconds per second, memory
 	$(BIN)/python -m tests.benchmarks teachers $(ARGS)
+
+bench-training: $(READY) ## training fed from stores against tensors in memory, a bare loop, and audio decoded on the fly
+	$(BIN)/python -m tests.benchmarks training epoch $(ARGS)
 
 bench-gpu: $(READY) ## placement, throughput and CPU/GPU agreement, where there is a GPU
 	$(BIN)/python -m tests.benchmarks.bench_gpu $(ARGS)

@@ -175,7 +175,17 @@ def _sources(command: _F) -> _F:
 )
 @click.option("--stop-on", default="map", show_default=True, help="What has to get better for --patience: map or loss.")
 @click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps; what is taken is said."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:N, cuda:0,1 or mps; what is taken is said.",
+)
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes that train together, a GPU each or all on the CPU: each takes its part of every batch.",
 )
 @click.option("--precision", default="32-true", show_default=True, help="32-true, bf16-mixed or 16-mixed.")
 @click.option(
@@ -211,6 +221,7 @@ def train(**options: Any) -> None:
       east train --data chorales --teacher musicnn --labelled 200 --steps 700
       east train --data chorales --loss labels --labelled 200 --steps 700
       east train --recipe data/chorales/runs/RUN/recipe.toml --seed 2
+      east train --data chorales --teacher musicnn --device cuda:0,1 --precision bf16-mixed
       east train --data chorales --teacher panns/frames --loss east-kd \\
           --lam 0.8 --batch 16 --schedule plateau --lr 1e-4 --weight-decay 1e-4 --clip-norm 1
       east train --data chorales --teacher musicnn --labelled 200 --loss kd --feature rkd \\

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from pipeline.audio.extractor import Frames
 from pipeline.distillation.features import FeatureSet, Window
 from pipeline.distillation.losses.compose import Goal
+from pipeline.distillation.processes import ALONE, Part
 from pipeline.distillation.sampling import BatchPlan, batch_positions
 
 _STEPS_PER_WINDOW = 64
@@ -31,14 +33,13 @@ class Batch(NamedTuple):
         """The same on another device."""
         if self.mel.features.device == device:
             return self
-        mel = Frames(*(tensor.to(device, non_blocking=True) for tensor in self.mel))
-        teachers = tuple(Frames(*(tensor.to(device, non_blocking=True) for tensor in t)) for t in self.goal.teachers)
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in self.goal._asdict().items()
-            if isinstance(value, Tensor)
-        }
-        return Batch(mel, self.goal._replace(**moved, teachers=teachers))
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The same with every tensor changed."""
+        teachers = tuple(Frames(*map(change, teacher)) for teacher in self.goal.teachers)
+        changed = {name: change(value) for name, value in self.goal._asdict().items() if isinstance(value, Tensor)}
+        return Batch(Frames(*map(change, self.mel)), self.goal._replace(**changed, teachers=teachers))
 
 
 class Answers:
@@ -58,6 +59,14 @@ class Answers:
         scored = np.zeros(len(labels), bool) if scores is None else np.isfinite(scores).all(axis=1)
         self.scored = torch.from_numpy(scored)
 
+    def to(self, device: torch.device) -> Answers:
+        """The same on another device."""
+        moved = copy(self)
+        moved.__dict__ = {
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in vars(self).items()
+        }
+        return moved
+
     def goal(self, positions: Tensor, teachers: tuple[Frames, ...]) -> Goal:
         """The goal of a batch."""
         return Goal(
@@ -73,26 +82,41 @@ class Answers:
 class Feed:
     """The batches of a run from ``first_step`` to ``steps``; iterating starts over.
 
-    The same seed gives the same batches whichever step it starts from.  Of a clip with views, each batch
+    The same seed gives the same batches whichever step it starts from.  Of several processes each takes every
+    ``of``-th clip of the same batches, from ``rank`` on, labelled clips first.  Of a clip with views, each batch
     takes one version at random, the clip as it is or one of its views; what it should become is that
     of the clip as it is.  Where the features are not in memory, the next window is read while the present
     one is used.
+
+    Attributes:
+        device: where features and answers are kept, and batches are gathered.
     """
 
     def __init__(
-        self, features: FeatureSet, answers: Answers, plan: BatchPlan, *, steps: int, first_step: int = 0
+        self,
+        features: FeatureSet,
+        answers: Answers,
+        plan: BatchPlan,
+        *,
+        steps: int,
+        first_step: int = 0,
+        part: Part = ALONE,
     ) -> None:
         self.features, self.answers, self.plan = features, answers, plan
-        self.steps, self.first_step = steps, first_step
+        self.steps, self.first_step, self.part = steps, first_step, part
+        self.device = torch.device("cpu")
 
     def __iter__(self) -> Iterator[Batch]:
-        n = max(1, len(self.features))
+        n, answers = max(1, len(self.features)), self.answers.to(self.device)
+        held: Window | None = None
         for window, chunk in self._windows():
+            if window is not held:
+                held, placed = window, window.to(self.device)
             for keys in chunk:
-                yield make_batch(window, self.answers, torch.from_numpy(keys), n_clips=n)
+                yield make_batch(placed, answers, torch.from_numpy(keys).to(self.device), n_clips=n)
 
     def positions(self) -> Iterator[NDArray[np.int64]]:
-        """The positions of each batch, [batch], labelled clips first."""
+        """The positions of each batch, labelled clips first, for all processes together."""
         labelled = self.answers.labelled.numpy()
         order = batch_positions(
             self.plan,
@@ -104,17 +128,16 @@ class Feed:
         return islice(order, self.first_step, self.steps)
 
     def keys(self) -> Iterator[NDArray[np.int64]]:
-        """The version of each clip of each batch, see :class:`Column`: [batch].
+        """The version of each clip of this process's part of each batch, see :class:`Column`: [part].
 
         Which version follows from the seed, the step and the place in the batch alone.
         """
         n_clips, n_versions = len(self.features), self.features.columns[0].n_versions
         for step, positions in enumerate(self.positions(), start=self.first_step):
-            if n_versions == 1:
-                yield positions
-                continue
-            draw = np.random.default_rng([self.plan.seed, _VERSIONS, step])
-            yield positions + n_clips * draw.integers(n_versions, size=len(positions))
+            if n_versions > 1:
+                draw = np.random.default_rng([self.plan.seed, _VERSIONS, step])
+                positions = positions + n_clips * draw.integers(n_versions, size=len(positions))  # noqa: PLW2901
+            yield positions[self.part.rank :: self.part.of]
 
     def _windows(self) -> Iterator[tuple[Window, list[NDArray[np.int64]]]]:
         size = _STEPS_PER_WINDOW

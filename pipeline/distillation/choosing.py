@@ -136,6 +136,29 @@ def resolve_device(asked: str) -> str:
     raise SettingError(f"--device {asked} is not available here. Use auto, cpu, cuda, cuda:N or mps.")
 
 
+def resolve_devices(asked: str, n: int) -> tuple[str, ...]:
+    """A device for each of ``n`` processes: GPUs of their own, or the CPU for all of them.
+
+    Raises:
+        SettingError: fewer GPUs than processes, or one listed twice.
+    """
+    import torch
+
+    kind, _, listed = asked.partition(":")
+    if n == 1:
+        return (resolve_device(asked),)
+    if "," in listed:
+        found = tuple(resolve_device(f"{kind}:{index.strip()}") for index in listed.split(","))
+        if len(set(found)) < n:
+            raise SettingError(f"--device {asked} lists a device twice: each process needs its own.")
+        return found
+    if kind == "cpu" or (kind == "auto" and not torch.cuda.is_available()):
+        return ("cpu",) * n
+    if kind not in ("auto", "cuda") or listed:
+        raise SettingError(f"--device {asked} is one device, but --devices asks for {n}. Use cuda, cpu, or a list.")
+    return tuple(resolve_device(f"cuda:{index}") for index in range(n))
+
+
 def _checked(store: StoreReader, clip_s: float, listener: Listener) -> StoreReader:
     if abs(store.meta.clip_s - clip_s) > _TOLERANCE_S:
         raise StoreError(

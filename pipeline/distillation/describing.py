@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.distillation.batches import Answers
-from pipeline.distillation.preparation import TRAIN, Scored
+from pipeline.distillation.preparation import TRAIN, Scored, Scores
 from pipeline.distillation.runfolder import describe_dataset, describe_store
 from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.distillation.students.contract import build_student, count_parameters
@@ -44,6 +44,7 @@ def describe_run(
         "group": settings.group or _group(settings, teachers, n_labelled),
         "front_end": dict(mel.meta.card),
         "n_parameters": count_parameters(student),
+        "processes": settings.processes,
         "n_labelled": n_labelled,
         "n_unlabelled": len(answers.labelled) - n_labelled,
     }
@@ -122,6 +123,6 @@ def _group(settings: TrainSettings, teachers: Sequence[StoreReader], n_labelled:
     return " ".join(part for part in (settings.student, settings.loss, names, labels, *changed) if part)
 
 
-def probe_outcome(scored: Scored | None) -> dict[str, Any]:
+def probe_outcome(scored: Scores | None) -> dict[str, Any]:
     """What the probe chose, where one was fitted."""
-    return {} if scored is None else dict(scored.probe.about)
+    return dict(scored.probe.about) if isinstance(scored, Scored) else {}

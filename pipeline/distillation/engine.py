@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as lightning
 import torch
 
+from pipeline.distillation.processes import ALONE, Part
 from pipeline.distillation.settings import TrainSettings
+from pipeline.distillation.together import strategy
 from pipeline.errors import SettingError, TrainingError
 
 #: Warnings of Lightning that say nothing about a run, with the reason each is ignored.
@@ -29,23 +31,27 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST_INT = (1 << 31) - 1
 
 
-def build_trainer(settings: TrainSettings, device: str, watcher: lightning.Callback, root: Path) -> lightning.Trainer:
+def build_trainer(
+    settings: TrainSettings, devices: Sequence[str], watcher: lightning.Callback, root: Path, part: Part = ALONE
+) -> lightning.Trainer:
     """Lightning's loop without its own logging, checkpoints, bars and validation: the watcher does those.
 
     Args:
-        device: ``cpu``, ``cuda:N`` or ``mps``.
+        devices: of each process: ``cpu``, ``cuda:N`` or ``mps``.
 
     Raises:
         SettingError: a precision that the device cannot give.
     """
-    kind, _, index = device.partition(":")
+    kind = devices[0].partition(":")[0]
+    indices = [int(name.partition(":")[2]) for name in devices if ":" in name]
     if settings.precision == "16-mixed" and kind == "cpu":
         raise SettingError(
             "--precision 16-mixed needs a GPU: a CPU has no float16 gradients. Use bf16-mixed or 32-true."
         )
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(kind, kind),
-        devices=[int(index)] if index else 1,
+        devices=indices or len(devices),
+        strategy=strategy(part, kind),
         precision=settings.precision,  # type: ignore[arg-type]
         max_steps=settings.steps,
         max_epochs=-1,

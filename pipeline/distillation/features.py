@@ -135,6 +135,11 @@ class Window:
         """How many stores it is of."""
         return len(self._features)
 
+    def to(self, device: torch.device) -> Window:
+        """The same on another device."""
+        features, n_frames = ([tensor.to(device) for tensor in part] for part in (self._features, self._n_frames))
+        return Window(features, n_frames, self._held)
+
     def gather(self, column: int, keys: Tensor) -> Frames:
         """Frames of one column: float32 features [keys, frames, channels], and their counts.
 

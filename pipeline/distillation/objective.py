@@ -93,7 +93,7 @@ class Distiller(lightning.LightningModule):
         Raises:
             TrainingError: a term of the loss is not a finite number.
         """
-        seed = step_seed(self.recipe.seed, self.global_step)
+        seed = step_seed(self.recipe.seed, self.global_step + (self.global_rank << 40))
         torch.manual_seed(seed)  # dropout
         batch = self._augmented(batch, self._generator.manual_seed(seed))
         output = self.student(batch.mel.features, batch.mel.n_frames)

@@ -38,10 +38,9 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """A probe and its logits for every clip the teachers know."""
+class Scores:
+    """A teacher's logits for every clip it knows."""
 
-    probe: Probe
     clip_id: NDArray[np.object_]
     logits: NDArray[np.float32]
 
@@ -52,6 +51,13 @@ class Scored:
         found = np.full((len(table), self.logits.shape[1]), np.nan, np.float32)
         found[rows != ABSENT] = self.logits[rows[rows != ABSENT]]
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class Scored(Scores):
+    """The same, and the probe that gave them."""
+
+    probe: Probe
 
 
 def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
@@ -208,7 +214,7 @@ def score_clips(
     if not np.isfinite(logits).all():
         raise TrainingError("The probe's scores are not finite. Does a teacher store hold damaged features?")
     listener(Note(f"Probe: {_in_words(probe.about)}"))
-    return Scored(probe, table.clip_id[there], logits), table.select(np.flatnonzero(there))
+    return Scored(table.clip_id[there], logits, probe), table.select(np.flatnonzero(there))
 
 
 def _view_features(train: ClipTable, stores: Sequence[StoreReader], listener: Listener) -> NDArray[np.float32]:
@@ -229,7 +235,7 @@ def _in_words(about: dict[str, Any]) -> str:
     )
 
 
-def training_answers(split: Split, loss_clips: str, scored: Scored | None) -> tuple[Split, Answers]:
+def training_answers(split: Split, loss_clips: str, scored: Scores | None) -> tuple[Split, Answers]:
     """Labels and scores of the training clips; clips that could teach nothing are left out.
 
     Args:

@@ -95,6 +95,11 @@ class RunFolder:
         """Publish ``teacher_scores.npz``: logits [clips, classes] by clip_id."""
         save_arrays(self.path / "teacher_scores.npz", clip_id=clip_id.astype(str), logits=logits)
 
+    def read_teacher_scores(self) -> tuple[NDArray[np.object_], NDArray[np.float32]]:
+        """What :meth:`write_teacher_scores` wrote: clip_id [clips] and logits [clips, classes]."""
+        with np.load(self.path / "teacher_scores.npz", allow_pickle=False) as kept:
+            return kept["clip_id"].astype(object), kept["logits"]
+
 
 def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """Write arrays as ``.npz`` so that no reader sees half of it; nothing is pickled."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from pipeline import registry
 from pipeline.distillation.losses.settings import LossSettings, choose_stages, find_loss
+from pipeline.distillation.shares import check_shares, count_processes
 from pipeline.errors import SettingError, UnknownNameError
 
 NO_TEACHER = "none"
@@ -23,6 +24,11 @@ LOSS_VALUES = (
     "teachers", "teacher_weights", "lam_schedule", "lam_warmup",
 )  # fmt: skip
 
+#: Settings that say where a run happens and how it is told of, not what comes out.
+_ELSEWHERE = {
+    "threads", "memory_gb", "name", "group", "device", "devices", "deterministic", "data_on", "tensorboard", "missing",
+}  # fmt: skip
+
 #: Settings that came later, and the value that does what was done before.  Such a value is left
 #: out of what identifies a run, so that runs made before are known again.
 _ALWAYS = object()
@@ -31,7 +37,7 @@ _AS_BEFORE: dict[str, Any] = {
     "teacher_weights": None, "lam_schedule": None, "lam_warmup": None, "ema": 0.0, "average_last": 0.0,
     "validate_on": ["valid"], "plateau_patience": 5, "mask_mels": 0, "mask_frames": 0, "n_masks": 1, "views": 0,
     "probe_views": 0, "unlabelled": None,
-    "stop_on": "map",
+    "stop_on": "map", "processes": 1,
 }  # fmt: skip
 _LOSS_AS_BEFORE: dict[str, Any] = {
     "kd_targets": "soft", "feature_scale": 1.0, "teachers": "each", "teacher_weights": "", "lam_schedule": "constant",
@@ -81,7 +87,8 @@ class TrainSettings:
         missing: ``drop`` goes on without the clips that a store lacks and counts them, ``error`` refuses.
         patience: validations without a better ``stop_on`` after which training stops; 0 never stops.
         stop_on: what has to get better: the validation ``map``, or ``loss``. The mAP chooses the checkpoint.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``cuda:0,1``, ``mps``.
+        devices: how many processes train together, a GPU each, or all on the CPU.
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         deterministic: whether PyTorch refuses operations that may differ from run to run.
         data_on: where features that fit are kept: in the memory of the ``host`` or of the ``device``.
@@ -138,6 +145,7 @@ class TrainSettings:
     patience: int = 0
     stop_on: str = "map"
     device: str = "auto"
+    devices: int = 1
     precision: str = "32-true"
     deterministic: bool = False
     data_on: str = "auto"
@@ -168,17 +176,12 @@ class TrainSettings:
         if self.ema and self.average_last:
             raise SettingError("ema and average_last are two ways to average weights: give one of them.")
         _within("n_masks", self.n_masks, 1, 100)
+        _within("devices", self.devices, 1, 64)
+        check_shares(self.batch, self.device, self.devices)
         for name in (
-            "mask_mels",
-            "mask_frames",
-            "clip_norm",
-            "plateau_patience",
-            "validate_every",
-            "patience",
-            "threads",
-            "memory_gb",
-            "seed",
-        ):
+            "mask_mels", "mask_frames", "clip_norm", "plateau_patience", "validate_every", "patience", "threads",
+            "memory_gb", "seed",
+        ):  # fmt: skip
             _within(name, getattr(self, name), 0, 2**63 - 1)
         if not self.validate_on or not all(name.startswith("valid") for name in self.validate_on):
             raise SettingError(
@@ -187,6 +190,11 @@ class TrainSettings:
         _check_counts(self.labelled, self.unlabelled)
         if self.teacher and self.store:
             raise SettingError("--teacher and --store both say where the teacher is: give one of them.")
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together: ``devices``, or the GPUs that ``device`` lists."""
+        return count_processes(self.device, self.devices)
 
     def loss_settings(self) -> LossSettings:
         """The loss with the values asked for."""
@@ -198,20 +206,10 @@ class TrainSettings:
 
     def config(self) -> dict[str, Any]:
         """All that decides the outcome, as JSON values: not where it runs, nor what it is called."""
-        left_out = {
-            "threads",
-            "memory_gb",
-            "name",
-            "group",
-            "device",
-            "deterministic",
-            "data_on",
-            "tensorboard",
-            "missing",
-        }
-        values = {key: value for key, value in asdict(self).items() if key not in left_out}
+        values = {key: value for key, value in asdict(self).items() if key not in _ELSEWHERE}
         values |= {"teacher": list(self.teacher), "store": [_base_name(path) for path in self.store]}
         values |= {"mel": _base_name(self.mel), "validate_on": list(self.validate_on)}
+        values["processes"] = self.processes
         values["loss_settings"] = {
             key: value
             for key, value in asdict(self.loss_settings()).items()

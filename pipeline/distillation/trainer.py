@@ -17,7 +17,7 @@ from pipeline.distillation.choosing import (
     open_teacher_views,
     open_teachers,
     open_views,
-    resolve_device,
+    resolve_devices,
 )
 from pipeline.distillation.describing import describe_run, probe_outcome
 from pipeline.distillation.features import FeatureSet, memory_budget
@@ -28,13 +28,14 @@ from pipeline.distillation.objective import Distiller, Recipe
 from pipeline.distillation.preparation import (
     TRAIN,
     VALID,
-    Scored,
+    Scores,
     Split,
     join_splits,
     score_clips,
     training_answers,
     visible_labels,
 )
+from pipeline.distillation.processes import ALONE, Part, Ready, alone, train_together
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.scalars import check_tensorboard
@@ -64,8 +65,10 @@ class _Opened:
         """Stores of views, of the mel and of the teachers."""
         return (*self.views, *(view for views in self.teacher_views for view in views))
 
-    def close(self) -> None:
-        """Close all stores."""
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for store in (self.mel, *self.teachers, *self.all_views):
             store.close()
 
@@ -77,7 +80,7 @@ class _Material:
     splits: dict[str, Split]
     features: dict[str, FeatureSet]
     answers: Answers
-    scored: Scored | None
+    scored: Scores | None
 
 
 def train(settings: TrainSettings, listener: Listener = ignore) -> Path:
@@ -88,15 +91,31 @@ def train(settings: TrainSettings, listener: Listener = ignore) -> Path:
     Raises:
         SettingError, StoreError, TrainingError, RunError, ManifestError: see each one's message.
     """
-    opened = _open(settings, listener)
-    try:
+    with _open(settings, listener) as opened:
         if opened.folder.state == "complete":
             listener(Note(f"{opened.folder.path} is complete already: nothing to do."))
-        else:
-            _run(opened, listener)
-        return opened.folder.path
-    finally:
-        opened.close()
+            return opened.folder.path
+        resolve_devices(settings.device, settings.processes)
+        if settings.processes == 1:
+            _run(opened, ALONE, listener)
+            return opened.folder.path
+    train_together(settings, settings.processes, listener)
+    return opened.folder.path
+
+
+def train_part(settings: TrainSettings, part: Part, listener: Listener, ready: Ready) -> None:
+    """What one of several processes does: all of it, or the steps alone.
+
+    Args:
+        ready: called by the first process when the others may come, with whether it goes on from a
+            checkpoint.
+    """
+    with _open(settings, listener) as opened:
+        if part.resumed is not None:
+            opened.folder.state = "unfinished" if part.resumed else "new"
+        if not settings.threads:
+            torch.set_num_threads(max(1, torch.get_num_threads() // part.of))
+        _run(opened, part, listener, ready)
 
 
 def rehearse(settings: TrainSettings, listener: Listener = ignore) -> None:
@@ -105,14 +124,11 @@ def rehearse(settings: TrainSettings, listener: Listener = ignore) -> None:
     Raises:
         SettingError, StoreError, TrainingError, RunError, ManifestError: as :func:`train`.
     """
-    opened = _open(settings, listener)
-    try:
-        resolve_device(settings.device)
+    with _open(settings, listener) as opened:
+        resolve_devices(settings.device, settings.processes)
         visible = visible_labels(opened.table, settings, listener)
         join_splits(visible, (opened.mel, *opened.teachers), required=1, views=opened.views, listener=listener)
         _module(opened)
-    finally:
-        opened.close()
 
 
 def find_table(data: str, listener: Listener) -> ClipTable:
@@ -147,39 +163,45 @@ def _open(settings: TrainSettings, listener: Listener) -> _Opened:
     return _Opened(settings, table, folder, mel, teachers, views, heard)
 
 
-def _run(opened: _Opened, listener: Listener) -> None:
+def _run(opened: _Opened, part: Part, listener: Listener, ready: Ready = alone) -> None:
     settings, folder = opened.settings, opened.folder
-    device = resolve_device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    material = _gather(opened, listener)
+    material = _gather(opened, part, listener)
     answers = material.answers
     about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers, views=opened.all_views)
-    folder.write(about, complete=False)
-    names = [store.meta.name for store in opened.teachers]
-    folder.write_recipe(recipe_text(settings, teachers=names, dataset=opened.table.name))
-    if material.scored is not None:
-        folder.write_teacher_scores(material.scored.clip_id, material.scored.logits)
+    if part.writes:
+        folder.write(about, complete=False)
+        names = [store.meta.name for store in opened.teachers]
+        folder.write_recipe(recipe_text(settings, teachers=names, dataset=opened.table.name))
+        if material.scored is not None:
+            folder.write_teacher_scores(material.scored.clip_id, material.scored.logits)
     module = _module(opened)
     lesson = Lesson(material.features[TRAIN], answers, _exams(settings, material))
-    fit(module, lesson, settings, folder, device=device, listener=listener)
-    _finish(opened, module, material, about)
+    fit(module, lesson, settings, folder, part, listener=listener, ready=ready)
+    if part.writes:
+        _finish(opened, module, material, about)
 
 
-def _gather(opened: _Opened, listener: Listener) -> _Material:
-    """Hide labels, fit the probe, join the stores; only what the loss needs is read."""
+def _gather(opened: _Opened, part: Part, listener: Listener) -> _Material:
+    """Hide labels, fit the probe, join the stores; only what the loss needs is read.
+
+    Of several processes the first one fits the probe, and the others read its scores.
+    """
     settings, loss = opened.settings, opened.settings.loss_settings()
     visible = visible_labels(opened.table, settings, listener)
     check_material(opened.table, visible, (opened.mel, *opened.teachers, *opened.views), settings.missing, listener)
-    scored = None
-    if loss.uses_kd:
+    scored: Scores | None = None
+    if loss.uses_kd and part.writes:
         scored = score_clips(settings.probe, visible, opened.teachers, listener, views=opened.teacher_views)[0]
+    elif loss.uses_kd:
+        scored = Scores(*opened.folder.read_teacher_scores())
     stores = (opened.mel, *opened.teachers) if loss.uses_features else (opened.mel,)
     splits = join_splits(visible, stores, required=1, views=opened.views, listener=listener)
     splits[TRAIN], answers = training_answers(splits[TRAIN], "all" if loss.uses_unlabelled else "labelled", scored)
     for name in splits.keys() - {TRAIN}:
         splits[name] = Split(splits[name].table, (splits[name].columns[0].without_views(),))
-    return _Material(splits, _share_memory(splits, memory_budget(settings.memory_gb)), answers, scored)
+    return _Material(splits, _share_memory(splits, memory_budget(settings.memory_gb) // part.of), answers, scored)
 
 
 def _exams(settings: TrainSettings, material: _Material) -> tuple[Exam, ...]:

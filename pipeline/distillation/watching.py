@@ -14,6 +14,7 @@ from pipeline.distillation.judging import Exam, examine
 from pipeline.distillation.objective import Distiller
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.students.contract import save_weights
+from pipeline.distillation.together import check_same, mean_of, told_by_first
 from pipeline.errors import TrainingError
 from pipeline.events import EpochDone, Listener, TaskAdvanced
 
@@ -23,7 +24,8 @@ _TELL_EVERY_S = 0.5
 class Watcher(lightning.Callback):
     """Validates every so many steps and at the end, keeps the best weights, tells the listener.
 
-    After each validation the folder holds all that is needed to go on from there.
+    After each validation the folder holds all that is needed to go on from there.  Of several
+    processes the first one validates and writes; the others wait, and hear what came out.
     """
 
     def __init__(
@@ -68,7 +70,21 @@ class Watcher(lightning.Callback):
         self._untold, self._told_at = 0, time.monotonic()
 
     def _validate(self, trainer: lightning.Trainer, module: Distiller, step: int) -> None:
-        means = module.take_means()
+        check_same(module, step)
+        means = mean_of(module.take_means(), module.device)
+        values = self._judge(trainer, module, step, means) if trainer.is_global_zero else {}
+        stop, valid_loss = told_by_first([self.is_stale(module.history), values.get("valid_loss", 0.0)], module.device)
+        module.watch(valid_loss)
+        trainer.save_checkpoint(self.folder.checkpoint)
+        if values:
+            self.listener(EpochDone(self.folder.name, int(step / self.steps_per_epoch), step, values))
+        if stop:
+            trainer.should_stop = True
+
+    def _judge(
+        self, trainer: lightning.Trainer, module: Distiller, step: int, means: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Validate, keep the weights where they are the best so far, and give the row of the history."""
         judged = examine(module.judged, self.exams, module.task, module.device)
         if not math.isfinite(judged["valid_map"]):
             raise TrainingError("No class has both a positive and a negative validation label: nothing can be chosen.")
@@ -79,15 +95,11 @@ class Watcher(lightning.Callback):
         values = {f"train_{name}": value for name, value in means.items()} | judged
         values |= {"lr": rate, "seconds": module.spent_s}
         module.history.append({"step": step, "epoch": step / self.steps_per_epoch} | values)
-        module.watch(judged["valid_loss"])
         if judged["valid_map"] > module.best.get("valid_map", -1.0):
             module.best = {"step": step, "valid_map": judged["valid_map"]}
             save_weights(self.folder.path, module.judged)
         self.folder.write_history(module.history)
-        trainer.save_checkpoint(self.folder.checkpoint)
-        self.listener(EpochDone(self.folder.name, int(step / self.steps_per_epoch), step, values))
-        if self.is_stale(module.history):
-            trainer.should_stop = True
+        return values
 
     def is_stale(self, history: Sequence[Mapping[str, float]]) -> bool:
         """Whether the last ``patience`` validations brought nothing better than one before them."""

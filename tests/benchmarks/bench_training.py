@@ -151,7 +151,7 @@ def _lightning(module: Distiller, batches: Iterable[Batch], folder: Path, steps:
 
     with quiet():
         settings = TrainSettings(data="x", steps=steps, loss="labels")
-        build_trainer(settings, "cpu", Marks(), folder).fit(module, train_dataloaders=batches)  # type: ignore[arg-type]
+        build_trainer(settings, ("cpu",), Marks(), folder).fit(module, train_dataloaders=batches)  # type: ignore[arg-type]
     return np.diff(marks)[1:]
 
 
