@@ -157,7 +157,7 @@ def _timed_whole(table: ClipTable, request: str, number: int) -> float:
         if isinstance(event, TaskStarted | TaskFinished) and event.task == "extract":
             marks.append(time.perf_counter())
 
-    run_extraction(replace(table, name=f"{table.name} {number}"), request, listener=listen)
+    run_extraction(replace(table, name=f"{table.name} {number}"), request, listener=listen, preflight=False)
     return marks[1] - marks[0]
 
 

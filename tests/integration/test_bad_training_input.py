@@ -239,9 +239,10 @@ def test_stores_of_other_audio_under_the_same_ids(table: ClipTable, east: Said) 
     assert f"under the same id: '{table.clip_id[5]}'. A teacher of other audio teaches nothing" in said
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    ("store", "loss"), [("mel-small/logmel", "labels"), ("teach/clip", "kd"), ("teach/clip", "dcor")]
+    ("store", "loss"),
+    [("mel-small/logmel", "labels"), ("teach/clip", "kd"), pytest.param("teach/clip", "dcor", marks=pytest.mark.slow)],
 )
 def test_numbers_that_are_not_finite(table: ClipTable, east: Said, store: str, loss: str, value: float) -> None:
     path = layout.store_path("tiny", *store.split("/"))

@@ -32,6 +32,9 @@ from pipeline.errors import EastError, RunError, SettingError
 
 GOLDEN = ROOT / "tests" / "golden" / "student"
 LENGTHS_S = (0.05, 0.3, 1.0, 2.0, 7.7)
+#: One of each family in the default tests, all of them in the slow ones.
+QUICK = {"cnn-small", "cp-resnet", "mobile-fcn", "tcnext-small"}
+STUDENTS = [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in registry.students()]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def test_the_front_end_of_matrices_is_the_front_end(name: str) -> None:
         torch.testing.assert_close(ours(audio), expected.features, rtol=0, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", registry.students())
+@pytest.mark.parametrize("name", STUDENTS)
 def test_every_student_hears_waveforms_of_any_length(name: str, tmp_path: Path) -> None:
     """The network that is exported, in PyTorch."""
     tagger = load_tagger(lively_run(tmp_path / "run", name))

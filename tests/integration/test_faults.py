@@ -1,4 +1,4 @@
-"""A shortened fault campaign; ``make faults`` is the long one."""
+"""A shortened fault campaign; ``make faults`` is the long one, `test_kill` kills a run in the default tests."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from faults.plan import FULL, plan_run
 from faults.runs import run_one
 
 FLIPS = 60
+#: In one worker of pytest-xdist, so that the ground is made once.
+pytestmark = pytest.mark.xdist_group("faults")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     return make_ground(tmp_path_factory.mktemp("ground"))
 
 
-@pytest.mark.parametrize("seed", [33, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(20, 30))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [33, *range(20, 30)])
 def test_what_is_killed_comes_to_the_same_end(ground: Ground, tmp_path: Path, seed: int) -> None:
     result = run_one(ground, plan_run(seed), tmp_path)
     assert not result.failure

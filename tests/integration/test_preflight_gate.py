@@ -113,7 +113,12 @@ def test_a_pass_is_remembered_by_what_it_depends_on(table: ClipTable, monkeypatc
     assert checked(events) == 4, "another PyTorch"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"key": {}, "record": {"status": "passed", "checks": {}}}'])
+FORGED = b'{"key": {}, "record": {"status": "passed", "checks": {}}}'
+
+
+@pytest.mark.parametrize(
+    "content", [FORGED, *(pytest.param(text, marks=pytest.mark.slow) for text in (b"", b"{", b"[]"))]
+)
 def test_a_damaged_memory_is_made_again(table: ClipTable, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     run(table, "fake/clip")
     (path,) = remembered()
@@ -138,6 +143,7 @@ def test_a_store_that_is_there_is_not_held_up(table: ClipTable) -> None:
     assert meta_of(table, "fake-leaky", "clip").preflight == {"status": "skipped"}
 
 
+@pytest.mark.slow
 def test_on_workers_the_checks_run_there(table: ClipTable) -> None:
     with pytest.raises(PlanError, match="fake-leaky did not pass"):
         run(table, "fake-leaky", n_workers=1)
@@ -239,6 +245,7 @@ def test_cnn14_at_full_size_passes_in_seconds(tmp_path: Path) -> None:
     assert json.loads(text[text.index("{") :])["elapsed_s"] < 60
 
 
+@pytest.mark.slow
 def test_musicnn_passes_with_its_real_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EAST_WEIGHTS")
     n_threads = torch.get_num_threads()

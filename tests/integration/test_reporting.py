@@ -21,6 +21,8 @@ from pipeline.reporting.report import compare_runs, report
 from pipeline.reporting.tables import COLUMNS, text_rows
 
 FAST = {"n_resamples": 60}
+#: In one worker of pytest-xdist, so that the page is made once.
+pytestmark = pytest.mark.xdist_group("reporting")
 
 
 class _Page(HTMLParser):

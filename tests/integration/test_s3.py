@@ -37,6 +37,8 @@ from pipeline.stores.sharing.push import push_store
 
 s3fs = pytest.importorskip("s3fs")
 N = 40
+#: In one worker of pytest-xdist, so that one server is started.
+pytestmark = pytest.mark.xdist_group("s3")
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ def test_stores_that_do_not_fit_are_refused_by_name_of_the_field(music: Path, tm
 
 
 def test_stores_whose_canaries_disagree_are_refused(music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(table(music, "theirs"), "fake-drift/frames")
+    run(table(music, "theirs"), "fake-drift/frames", preflight=False)
     monkeypatch.setenv("FAKE_DRIFT", "1.5")
     theirs = layout.store_path("theirs", "fake-drift", "frames")
     with pytest.raises(StoreError, match=r"gives other numbers here"):
@@ -388,7 +388,7 @@ def shrunk(path: Path, smaller: ClipTable) -> Smaller:
     return made
 
 
-@pytest.mark.parametrize("format", ["zarr", "hdf5"])
+@pytest.mark.parametrize("format", ["zarr", pytest.param("hdf5", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("n_random", [1, pytest.param(24, marks=pytest.mark.slow)])
 def test_a_kill_at_any_moment_leaves_one_of_the_two(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_random: int, format: layout.Format

@@ -48,7 +48,7 @@ def in_process(code: str, *arguments: object) -> subprocess.CompletedProcess[str
     )
 
 
-@pytest.mark.parametrize("limit", [90_000, 178_000])
+@pytest.mark.parametrize("limit", [pytest.param(90_000, marks=pytest.mark.slow), 178_000])
 def test_a_disk_that_fills_up_ends_in_words(tmp_path: Path, limit: int) -> None:
     """The working folder's files stay below the limit, the packed one does not."""
     assert make(tmp_path / "right.h5", frames=300).stat().st_size > limit

@@ -23,6 +23,8 @@ from pipeline.hear.encoders import StudentEncoder, TeacherEncoder, choose_output
 
 TEACHERS = sorted(name for name, card in registry.teachers().items())
 STUDENTS = sorted(registry.students())
+#: Of the students, one of each family in the default tests, all of them in the slow ones.
+QUICK = {"cnn-small", "mobile-fcn", "tcnext-small"}
 VALIDATED_HZ = (16_000, 22_050, 44_100, 48_000)
 
 
@@ -48,7 +50,13 @@ def student_model(name: str) -> hear.HearModel:
     return hear.HearModel(StudentEncoder(front_end, student(name)))
 
 
-@pytest.fixture(scope="module", params=[*TEACHERS, *(f"student {name}" for name in STUDENTS)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *TEACHERS,
+        *(pytest.param(f"student {name}", marks=[pytest.mark.slow] * (name not in QUICK)) for name in STUDENTS),
+    ],
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> hear.HearModel:
     if request.param.startswith("student "):
         return student_model(request.param.removeprefix("student "))

@@ -47,8 +47,14 @@ def checkpoints() -> dict[str, tuple[Path, ...]]:
         pytest.skip(f"the weights of the musicnn package are not to be had here: {error}")
 
 
-@pytest.mark.parametrize("mode", LIMITS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        pytest.param(n, m, marks=[pytest.mark.slow] * (n.endswith("msd") and m != "fast"))
+        for n in MODELS
+        for m in LIMITS
+    ],
+)
 def test_ten_seconds_are_the_original_s(
     golden: NpzFile, waveform: Tensor, checkpoints: dict[str, tuple[Path, ...]], name: str, mode: Mode
 ) -> None:
