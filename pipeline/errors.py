@@ -95,6 +95,10 @@ class AudioMissingError(AudioError):
     kind = "missing"
 
 
+#: Why a clip has no features that was still to be made when it left the clip table; an AudioMissingError.
+NOT_IN_TABLE_REASON = "its clip is not in the clip table any more, and its features are not there to be kept"
+
+
 class AudioUnreadableError(AudioError):
     """The file is there but may not be read."""
 

@@ -14,9 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from pipeline.distillation.settings import ProbeSettings, TrainSettings
@@ -123,6 +126,34 @@ class Forked(Child):
         return self._process.pid or 0
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back while a process is started, so that none is left that nobody knows of.
+
+    A process that is started here also hears them where this one was told to ignore them, as shells
+    tell what they run in the background.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: held.append((number, frame)))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for code, frame in held:
+            handler = before[signal.Signals(code)]
+            if callable(handler):
+                handler(code, frame)
+            elif handler is signal.SIG_DFL:
+                os.kill(os.getpid(), code)
+
+
 def can_fork(settings: Settings) -> bool:
     """Whether a fork is safe: Linux, and no GPU that a library may have looked at before."""
     asked = settings.device if isinstance(settings, TrainSettings) else "cpu"
@@ -133,6 +164,7 @@ def can_fork(settings: Settings) -> bool:
 def make_run(settings: Settings, log: str, n_threads: int) -> None:
     """Body of a forked child: train or probe, output to ``log``, exit codes as those of ``east``."""
     _redirect(log)
+    end_with_parent()
     import torch
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
@@ -149,6 +181,18 @@ def make_run(settings: Settings, log: str, n_threads: int) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def end_with_parent() -> None:
+    """From here on, stop as by Ctrl-C when the experiment is gone: the next one would make the same run again."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, name="experiment", daemon=True).start()
 
 
 def _redirect(log: str) -> None:

@@ -17,7 +17,7 @@ from pipeline import layout
 from pipeline.errors import RunError
 from pipeline.evaluation.runs import read_json
 from pipeline.events import Listener, Note, TaskAdvanced, Warned
-from pipeline.experiments.children import Child, Forked, Spawned, can_fork
+from pipeline.experiments.children import Child, Forked, Spawned, can_fork, undisturbed
 from pipeline.experiments.outcome import TAIL_LINES, Failure
 from pipeline.experiments.recipe import Cell
 from pipeline.interpreter import python
@@ -82,7 +82,8 @@ def run_all(
     with _stopping() as jobs:
         while waiting or jobs:
             while waiting and len(jobs) < n_workers:
-                jobs.append(start(waiting.pop(0)))
+                with undisturbed():
+                    jobs.append(start(waiting.pop(0)))
             time.sleep(_POLL_S)
             for job in [job for job in jobs if job.child.exit_code() is not None]:
                 jobs.remove(job)

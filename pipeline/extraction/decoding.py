@@ -16,14 +16,20 @@ from pipeline.audio.decode import AudioFile, Decoded, open_audio
 from pipeline.audio.digest import file_digest, samples_digest
 from pipeline.audio.samples import fit_clip, resample
 from pipeline.audio.timing import n_samples
-from pipeline.errors import AudioError, AudioFormatError, AudioMissingError, AudioUnreadableError, DecoderDiedError
+from pipeline.errors import (
+    NOT_IN_TABLE_REASON,
+    AudioError,
+    AudioFormatError,
+    AudioMissingError,
+    AudioUnreadableError,
+    DecoderDiedError,
+)
 from pipeline.extraction.jobs import ClipJob
 
 View = tuple[int, int]
 """A rate in Hz and the number of a view."""
 
 _AHEAD = 2
-_NOT_IN_TABLE = "its clip is not in the clip table any more, and its features are not there to be kept"
 
 
 @dataclass
@@ -125,7 +131,7 @@ def _decode_or_not(files: _OneFile, clip: ClipJob, wanted: Wanted, *, dead: str 
     if skip:
         return ClipAudio(skipped=True)
     if not clip.path:
-        return ClipAudio(error=AudioMissingError(_NOT_IN_TABLE))
+        return ClipAudio(error=AudioMissingError(NOT_IN_TABLE_REASON))
     return decode_clip(files, clip, wanted) if dead is None else ClipAudio(error=DecoderDiedError(dead))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from pipeline import cluster, layout, provenance, registry
-from pipeline.errors import SettingError, StoreError
+from pipeline.errors import NOT_IN_TABLE_REASON, SettingError, StoreError
 from pipeline.events import (
     ClipFailed,
     ClipShort,
@@ -41,6 +41,7 @@ from pipeline.manifest import ClipTable, require_valid
 from pipeline.manifest.index import AudioIndex
 from pipeline.stores import State, StoreWriter, open_store
 from pipeline.stores.leftovers import remove_leftovers
+from pipeline.stores.pending import NOT_IN_TABLE
 
 
 def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ignore) -> ExtractReport:
@@ -220,7 +221,6 @@ def _open_writers(
     for store in stores:
         if store.meta.complete and not store.pending:
             continue
-
         drop_removed(store, partial(_canaries_again, runner, device), listener)
 
         def canaries(store: RunStore = store) -> dict[str, np.ndarray]:
@@ -229,13 +229,7 @@ def _open_writers(
             return made[store.spec][store.meta.output]
 
         store.writer = stack.enter_context(
-            StoreWriter(
-                store.path,
-                store.meta,
-                store.clip_ids,
-                make_canaries=canaries,
-                update=store.update,
-            )
+            StoreWriter(store.path, store.meta, store.clip_ids, make_canaries=canaries, update=store.update)
         )
         if store.resumed and store.pending and store.smaller is None and (stored := store.writer.canaries()):
             again = runner.call(compute_canaries, store.spec, device, stored)[store.meta.output]
@@ -270,7 +264,8 @@ def _take(result: ShardResult, by_name: dict[str, RunStore], listener: Listener)
         n_failed = int((record.state == State.FAILED).sum())
         listener(ShardDone(name, record.shard, len(record) - n_failed, n_failed, result.audio_s))
     for trouble in result.troubles:
-        listener(_event(trouble))
+        if trouble.reason != NOT_IN_TABLE_REASON:
+            listener(_event(trouble))
 
 
 def _event(trouble: ClipTrouble) -> ClipShort | ClipFailed:
@@ -285,7 +280,8 @@ def _report(stores: Sequence[RunStore], plan: str) -> ExtractReport:
     if not stores or not stores[0].path.exists():
         return ExtractReport(paths, plan, len(stores[0].clip_ids) if stores else 0, 0, 0, 0)
     with open_store(stores[0].path) as reader:
-        failed = np.flatnonzero(reader.state == State.FAILED).tolist()
+        absent = reader.failure == NOT_IN_TABLE
+        failed = np.flatnonzero((reader.state == State.FAILED) & ~absent).tolist()
         short = [row for row, text in enumerate(reader.failure.tolist()) if text.startswith("short: ")]
         return ExtractReport(
             stores=paths,
@@ -294,5 +290,6 @@ def _report(stores: Sequence[RunStore], plan: str) -> ExtractReport:
             n_done=int((reader.state == State.DONE).sum()),
             n_failed=len(failed),
             n_short=len(short),
+            n_absent=int(absent.sum()),
             failures=tuple((str(reader.clip_id[row]), str(reader.failure[row])) for row in failed),
         )

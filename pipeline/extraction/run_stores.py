@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +110,10 @@ def preview_stores(whole: ClipTable, spec: ExtractorSpec, settings: ExtractSetti
         path = layout.store_path(table.name, card.name, output, settings.format)
         meta = _make_meta(table, card, extractor, output, digests=digests, dtype=settings.dtype)
         there = look(path)
-        changed = census.changed(there[1]) if there else frozenset()
-        update = Update(changed, settings.retry_failed, spec.batch_clips)
+        update = Update(retry_failed=settings.retry_failed, batch_clips=spec.batch_clips)
+        if there:
+            gone = frozenset(there[1].clip_id.tolist()) - frozenset(table.clip_id.tolist())
+            update = replace(update, changed=census.changed(there[1]), gone=gone)
         smaller = None
         if there and settings.removed == "drop":
             renamed = renamed_rows(there[1], census)

@@ -46,7 +46,10 @@ class ExtractSettings:
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What came of it; counts are of clips in the finished stores, times are seconds."""
+    """What came of it; counts are of clips in the finished stores, times are seconds.
+
+    ``n_absent`` are clips of the stores that left the clip table before they were made.
+    """
 
     stores: tuple[Path, ...]
     plan: str
@@ -61,6 +64,7 @@ class ExtractReport:
     dry_run: bool = False
     n_copied: int = 0
     n_dropped: int = 0
+    n_absent: int = 0
 
     def text(self) -> str:
         """A few lines for people."""
@@ -69,6 +73,11 @@ class ExtractReport:
         lines = [f"{self.n_done:,} clips done, {self.n_failed:,} failed, {self.n_short:,} short but kept."]
         if self.n_copied:
             lines.append(f"{self.n_copied:,} clips were copied, not computed (counted once per store).")
+        if self.n_absent:
+            lines.append(
+                f"{self.n_absent:,} clips left the table before they were made. They are made once they are back; "
+                "--removed drop forgets them."
+            )
         if self.n_dropped:
             lines.append(f"{self.n_dropped:,} clips that left the table were dropped (counted once per store).")
         if self.audio_s:

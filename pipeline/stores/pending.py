@@ -15,12 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import NOT_IN_TABLE_REASON, AudioMissingError
 from pipeline.stores.opening import open_store
 from pipeline.stores.reader import ClipArrays
 from pipeline.stores.schema import CLIP_ARRAYS, State, StoreMeta, require_same, with_fingerprint
 from pipeline.stores.target import aside_path, working_path
 
 SHORT = "short: "
+NOT_IN_TABLE = f"{AudioMissingError.kind}: {NOT_IN_TABLE_REASON}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Update:
 
     Attributes:
         changed: ids of clips whose audio is not what it was.
+        gone: ids of the store's clips that are not in the clip table now: what is there of them stays.
         retry_failed: clips that failed are tried again.
         batch_clips: clips that go through the network at once; where the last batch of a store that
             grows was not full, its clips are computed again, so that a store that grew has the
@@ -36,6 +39,7 @@ class Update:
     """
 
     changed: Set[str] = frozenset()
+    gone: Set[str] = frozenset()
     retry_failed: bool = False
     batch_clips: int = 1
 
@@ -44,17 +48,24 @@ NOTHING = Update()
 
 
 def prepare(before: ClipArrays, clip_ids: np.ndarray, shard_clips: int, update: Update = NOTHING) -> ClipArrays:
-    """The small arrays as a run starts from them: new clips added, what is to be made pending."""
+    """The small arrays as a run starts from them: new clips added, what is to be made pending.
+
+    Clips that failed because they were not in the clip table are made once they are in it again.
+    """
     known = set(before.clip_id.tolist())
     new = np.array([clip_id for clip_id in clip_ids.tolist() if clip_id not in known], object)
     n = len(before.clip_id)
     again = before.state == State.PENDING
     again &= ~before.clip_digest.any(axis=1)
-    if len(new):  # but for clips that left the table: their audio may be gone, their features stay
-        start, wanted = _last_batch(n, shard_clips, update.batch_clips), set(clip_ids.tolist())
-        again[start:] |= np.array([clip_id in wanted for clip_id in before.clip_id[start:].tolist()], bool)
+    here = np.ones(n, bool)  # clips that left the table: their audio may be gone, their features stay
+    if update.gone:
+        here = np.array([clip_id not in update.gone for clip_id in before.clip_id.tolist()], bool)
+    if len(new):
+        again[_last_batch(n, shard_clips, update.batch_clips) :] = True
+        again &= here | ~before.clip_digest.any(axis=1)
+    again |= here & (before.failure == NOT_IN_TABLE)
     if update.retry_failed:
-        again |= before.state == State.FAILED
+        again |= here & (before.state == State.FAILED)
     if update.changed:
         again |= np.array([clip_id in update.changed for clip_id in before.clip_id.tolist()], bool)
     arrays = ClipArrays.pending(np.concatenate([before.clip_id, new]))

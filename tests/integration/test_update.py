@@ -227,6 +227,43 @@ def files_of(place: Path) -> dict[str, bytes]:
     return {path.name if place.is_file() else str(path.relative_to(place)): path.read_bytes() for path in files}
 
 
+def stop_after(n_shards: int) -> Callable[[Event], None]:
+    """A listener that interrupts a run after so many shards."""
+    done: list[Event] = []
+
+    def stop(event: Event) -> None:
+        if isinstance(event, ShardDone if n_shards else TaskStarted):
+            done.append(event)
+        if len(done) >= max(1, n_shards):
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_clips_that_leave_before_they_are_made_are_no_failures_and_may_come_back(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(table(music), "fake/frames", listener=stop_after(1))
+    report = run(table(music).select(np.arange(16)), "fake/frames")
+    report.require(0)
+    assert (report.n_done, report.n_failed, report.n_absent) == (16, 0, 24)
+    assert "24 clips left the table before they were made" in report.text()
+    again, _ = computed(table(music), "fake/frames")
+    assert again == 24
+    assert digest(store()) == fresh_digest(table(music), monkeypatch, tmp_path)
+
+
+def test_a_clip_that_left_keeps_its_features_when_growth_is_interrupted(music: Path) -> None:
+    """It lies in the last batch of the store before, whose clips are computed again where they are in the table."""
+    run(table(music).select(np.arange(18)), "fake/frames")
+    larger = table(music).select(np.array([row for row in range(N) if row != 17]))
+    with pytest.raises(KeyboardInterrupt):
+        run(larger, "fake/frames", listener=stop_after(0))
+    report = run(larger, "fake/frames")
+    assert (report.n_done, report.n_failed, report.n_absent) == (N, 0, 0)
+
+
 EVEN: tuple[str, tuple[int, ...], int] = ("fake", (0, 5, 17, 38), 0)
 ODD: tuple[str, tuple[int, ...], int] = ("fake-sized", (0, 5, 17), 1)
 

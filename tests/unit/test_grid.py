@@ -12,14 +12,17 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
 import pytest
 from fakeruns import make_run, make_table
+from killing import require_gone
 
 from pipeline.commands.train import _split_lists, probe, train
 from pipeline.errors import SettingError, TrainingError, UnknownNameError
 from pipeline.events import TaskAdvanced, TaskStarted
-from pipeline.experiments.children import Forked, can_fork
+from pipeline.experiments.children import Forked, Spawned, can_fork
 from pipeline.experiments.grid import arguments, command, experiment_by_name, run_experiment
+from pipeline.experiments.local import _Job, run_all
 from pipeline.experiments.recipe import Recipe, load_recipe, plan, recipes
 from pipeline.layout import HOME_VARIABLE, dataset_dir
 from pipeline.manifest import read_table
@@ -239,12 +242,15 @@ def test_only_runs_that_touch_no_gpu_are_forked():
     assert not can_fork(plan(load_recipe("demo", changes=["seeds=1", "device=cuda"]))[1].settings)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, "in the background"])
 def test_interrupting_stops_the_children(home, tmp_path, how):
+    """Shells tell what they run in the background to ignore SIGINT, and so are its children told."""
     recipe(tmp_path)
     marker, waiting = tmp_path / "pids", tmp_path / "waiting.py"
     waiting.write_text(WAITING)
     call = [sys.executable, "-c", PARENT, str(tmp_path / "small.toml"), str(waiting), str(marker)]
+    if how == "in the background":
+        call, how = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *call], signal.SIGTERM
     parent = subprocess.Popen(call, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
     while (not marker.exists() or len(marker.read_text().split()) < 2) and time.monotonic() < deadline:
@@ -254,3 +260,55 @@ def test_interrupting_stops_the_children(home, tmp_path, how):
     for pid in map(int, marker.read_text().split()):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_an_interrupt_while_a_child_is_started_does_not_lose_it(home, tmp_path):
+    cells = plan(recipe(tmp_path, changes=["seeds=1"]))
+    started = []
+
+    def start(cell) -> _Job:
+        started.append(Spawned([sys.executable, "-c", "import time; time.sleep(60)"], 1))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return _Job(cell, started[-1])
+
+    with pytest.raises(KeyboardInterrupt):
+        run_all(cells, 1, start, "Experiment", lambda event: None)
+    try:
+        assert len(started) == 1
+        assert started[0].exit_code() is not None
+    finally:
+        started[0].kill()
+
+
+ORPHAN = """
+import multiprocessing, time
+from pipeline.experiments.children import end_with_parent
+
+def work(name):
+    end_with_parent()
+    open(name, "w").close()
+    time.sleep(60)
+
+if __name__ == "__main__":
+    import sys
+    child = multiprocessing.get_context("forkserver").Process(target=work, args=(sys.argv[1],))
+    child.start()
+    print(child.pid, flush=True)
+    child.join()
+"""
+
+
+def test_a_forked_run_ends_with_an_experiment_that_is_killed(tmp_path):
+    script, begun = tmp_path / "orphan.py", tmp_path / "begun"
+    script.write_text(ORPHAN)
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(begun)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    child = psutil.Process(int(parent.stdout.readline()))
+    deadline = time.monotonic() + 30
+    while not begun.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()  # the child holds its other end
+    require_gone([child])
