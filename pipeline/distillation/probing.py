@@ -57,10 +57,14 @@ def rehearse(settings: ProbeSettings, listener: Listener = ignore) -> None:
     """
     table = find_table(settings.data, listener)
     teachers = open_teachers(settings.teacher, settings.store, table.name, table.clip_s, listener)
+    views: tuple[tuple[StoreReader, ...], ...] = ()
     try:
-        join_splits(visible_labels(table, settings, listener), teachers, required=len(teachers), listener=listener)
+        views = open_teacher_views(teachers, settings.probe_views, table.name)
+        visible = visible_labels(table, settings, listener)
+        check_material(table, visible, teachers, settings.missing, listener)
+        join_splits(visible, teachers, required=len(teachers), listener=listener)
     finally:
-        for store in teachers:
+        for store in (*teachers, *(view for of_one in views for view in of_one)):
             store.close()
 
 

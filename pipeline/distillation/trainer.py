@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,9 @@ def rehearse(settings: TrainSettings, listener: Listener = ignore) -> None:
     with _open(settings, listener) as opened:
         resolve_devices(settings.device, settings.processes)
         visible = visible_labels(opened.table, settings, listener)
-        join_splits(visible, (opened.mel, *opened.teachers), required=1, views=opened.views, listener=listener)
+        stores = (opened.mel, *opened.teachers)
+        check_material(opened.table, visible, (*stores, *opened.views), settings.missing, listener)
+        _require_splits(settings, join_splits(visible, stores, required=1, views=opened.views, listener=listener))
         _module(opened)
 
 
@@ -210,11 +213,15 @@ def _exams(settings: TrainSettings, material: _Material) -> tuple[Exam, ...]:
     Raises:
         SettingError: one that is not there.
     """
-    for name in settings.validate_on:
-        if name not in material.splits or not len(material.splits[name].table):
-            there = ", ".join(key for key in material.splits if key.startswith(VALID))
-            raise SettingError(f"--validate-on {name}: the clip table has no clips in that split, only in {there}.")
+    _require_splits(settings, material.splits)
     return tuple(Exam(n, material.features[n], material.splits[n].table.labels) for n in settings.validate_on)
+
+
+def _require_splits(settings: TrainSettings, splits: Mapping[str, Split]) -> None:
+    for name in settings.validate_on:
+        if name not in splits or not len(splits[name].table):
+            there = ", ".join(key for key in splits if key.startswith(VALID))
+            raise SettingError(f"--validate-on {name}: the clip table has no clips in that split, only in {there}.")
 
 
 def _share_memory(splits: dict[str, Split], budget_bytes: int) -> dict[str, FeatureSet]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 from pipeline.experiments.local import Command, Start, arguments, command, run_all
 from pipeline.experiments.outcome import Failure, Outcome
-from pipeline.experiments.present import complete_runs, is_there
+from pipeline.experiments.present import below_home, complete_runs, is_there
 from pipeline.experiments.recipe import Cell, Recipe, load_recipe, plan
 
 __all__ = ["Failure", "Outcome", "arguments", "command", "experiment_by_name", "run_cells", "run_experiment"]
@@ -92,7 +92,7 @@ def experiment_by_name(
     Raises:
         SettingError: the recipe or a setting is not usable.
     """
-    recipe = load_recipe(name, data=data, losses=losses, changes=changes)
+    recipe = below_home(load_recipe(name, data=data, losses=losses, changes=changes))
     if not dry_run:
         return run_experiment(recipe, workers=workers, listener=listener)
     cells, there = plan(recipe), complete_runs(recipe.data)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from pipeline import layout, registry
+from pipeline.datasets.resolve import list_made
 from pipeline.distillation.settings import NO_TEACHER, ProbeSettings, TrainSettings
-from pipeline.errors import EastError
+from pipeline.errors import EastError, SettingError
 from pipeline.evaluation.runs import Run, list_runs
-from pipeline.experiments.recipe import Cell
+from pipeline.experiments.recipe import Cell, Recipe
 from pipeline.manifest import read_table
 from pipeline.stores import open_store
 
@@ -22,6 +25,30 @@ def complete_runs(data: str) -> list[Run]:
         return []
     digest, contents = read_table(table).digest(), _store_contents(data)
     return [run for run in runs if run.dataset.digest == digest and _same_stores(run, contents)]
+
+
+def below_home(recipe: Recipe) -> Recipe:
+    """The recipe by the name of its dataset, under which runs, tables and sweeps are kept.
+
+    Raises:
+        SettingError: it names a file or folder that is no dataset of the home folder.
+    """
+    path = Path(recipe.data)
+    if path.name == recipe.data and path.suffix.lower() not in (".parquet", ".csv"):
+        return recipe
+    own = layout.table_path(path.parent.name if path.is_file() else path.resolve().name)
+    if own.is_file() and (own.samefile(path) or _is_of(own, path)):
+        return replace(recipe, data=own.parent.name)
+    raise SettingError(
+        f"--data {recipe.data} is not a dataset of {layout.home()}, whose name the runs of a recipe are kept and found "
+        f"under. Make it one with `east data from {recipe.data}`, then give its name; there are: "
+        f"{', '.join(list_made()) or 'none'}."
+    )
+
+
+def _is_of(table: Path, path: Path) -> bool:
+    """Whether a folder holds the dataset's table, or the audio that it was made of."""
+    return path.is_dir() and (table.parent.samefile(path) or Path(read_table(table).root).resolve() == path.resolve())
 
 
 def is_there(cell: Cell, runs: Sequence[Run]) -> bool:

@@ -23,7 +23,7 @@ from pipeline.errors import RunError, SettingError, TrainingError, UnknownNameEr
 from pipeline.events import Listener, Note, Warned, ignore
 from pipeline.experiments.grid import run_cells
 from pipeline.experiments.local import Command
-from pipeline.experiments.present import complete_runs, find_run
+from pipeline.experiments.present import below_home, complete_runs, find_run
 from pipeline.experiments.recipe import Cell, Recipe, Row, load_recipe, plan
 from pipeline.experiments.space import Parameter, parse_space
 from pipeline.experiments.trials import TrialResult, trials_csv
@@ -115,7 +115,7 @@ def sweep(
         TrainingError: no trial works.
     """
     optuna = require("optuna", extra="sweep")
-    recipe = load_recipe(name, data=data, changes=changes)
+    recipe = below_home(load_recipe(name, data=data, changes=changes))
     if sampler not in SAMPLERS:
         raise UnknownNameError("sampler", sampler, SAMPLERS)
     if len(recipe.rows) != 1:

@@ -17,7 +17,7 @@ from pipeline.evaluation.runs import Run
 from pipeline.events import Listener, Warned, ignore
 from pipeline.experiments.grid import run_cells
 from pipeline.experiments.outcome import Outcome
-from pipeline.experiments.present import complete_runs, find_run
+from pipeline.experiments.present import below_home, complete_runs, find_run
 from pipeline.experiments.recipe import Cell, cells_of, expand, load_recipe
 
 
@@ -103,7 +103,7 @@ def fill_table(
     """
     if not names:
         raise SettingError("Name at least one recipe, or a folder of them.")
-    cells = cells_of([load_recipe(name, data=data, changes=changes) for name in expand(names)])
+    cells = cells_of([below_home(load_recipe(name, data=data, changes=changes)) for name in expand(names)])
     titles = tuple(dict.fromkeys(cell.row.title for cell in cells))
     if baseline and baseline not in titles:
         raise UnknownNameError("row to be the baseline", baseline, titles)

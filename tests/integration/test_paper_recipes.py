@@ -131,6 +131,20 @@ def test_what_cannot_run_is_told_before_anything_does(home):
     assert not layout.runs_dir("openmic").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("probe-panns", "probe_views=1", "no store of view 1 of panns/clip"),
+        ("baseline", "validate_on=valid-other", "--validate-on valid-other: the clip table has no clips"),
+        ("baseline", "labelled=4000", "--labelled 4000 asks for more clips than"),
+    ],
+)
+def test_a_check_finds_what_a_run_would_stop_at(home, name, change, words):
+    openmic(home)
+    with pytest.raises(StoreError, match=words):
+        fill_table([f"openmic/{name}"], changes=[change], check=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES)
 def test_every_recipe_runs_dry_on_a_small_tree(home, table):

@@ -75,6 +75,17 @@ def test_an_empty_table_names_what_is_missing(home):
     assert "No run is there yet." in (home / "demo" / "tables" / "paper" / "table.md").read_text()
 
 
+def test_a_dataset_by_its_path_is_the_one_of_that_name(home):
+    put(home, cells(home)[0])
+    for path in (home / "demo", home / "demo" / "clips.parquet"):
+        filled = fill_table([str(home / "paper")], data=str(path))
+        assert (filled.data, filled.n_missing) == ("demo", 8)
+    (home / "other.csv").write_text("clip_id\n")
+    for path in (home / "other.csv", home / "paper"):
+        with pytest.raises(SettingError, match=r"is not a dataset of .*there are: demo"):
+            fill_table([str(home / "paper")], data=str(path))
+
+
 def test_a_filled_table_in_three_formats(home):
     made = cells(home)
     for cell in made:
