@@ -29,7 +29,7 @@ class UnknownNameError(SettingError):
     """A teacher, student, loss or dataset that is not registered."""
 
     def __init__(self, kind: str, name: str, choices: Iterable[str]) -> None:
-        known = sorted(choices)
+        known = sorted(set(choices))
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"There is no {kind} named {name!r}.{hint} Known: {', '.join(known) or 'none'}.")

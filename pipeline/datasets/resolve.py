@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -59,7 +60,17 @@ def load(data: str) -> tuple[ClipTable, Path]:
         if card is not None and not card.can_build and not made.is_file():
             raise ManifestError(_to_get(card))
         path = path / made.name if path.is_dir() and not (_is_name(data) and made.is_file()) else made
+        if _is_name(data) and not path.is_file():
+            raise ManifestError(_nothing_made(data, path))
     return read_table(path), path
+
+
+def _nothing_made(name: str, path: Path) -> str:
+    if name in registry.datasets():
+        return f"There is no clip table at {path}. Make it with: east data build {name}"
+    near = difflib.get_close_matches(name, [*registry.datasets(), *list_made()], n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return f"There is no clip table at {path}.{meant} Make one with: east data from FOLDER --name {name}"
 
 
 def build_dataset(

@@ -185,7 +185,8 @@ class TrainSettings:
             _within(name, getattr(self, name), 0, 2**63 - 1)
         if not self.validate_on or not all(name.startswith("valid") for name in self.validate_on):
             raise SettingError(
-                f"validate_on is {', '.join(self.validate_on) or 'empty'}; but takes splits named valid..."
+                f"validate_on (--validate-on) takes splits named valid..., such as valid,valid-other; found "
+                f"{', '.join(self.validate_on) or 'none'}. The other splits choose no checkpoint."
             )
         _check_counts(self.labelled, self.unlabelled)
         if self.teacher and self.store:

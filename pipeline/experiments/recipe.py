@@ -96,12 +96,24 @@ def load_recipe(name: str, *, data: str = "", losses: Sequence[str] = (), change
     Raises:
         SettingError: not a recipe; unknown keys name the nearest.
     """
-    source = read(find(name))
+    path = find(name)
+    try:
+        return _checked(name, read(path), data, losses, changes)
+    except SettingError as error:
+        if str(path) not in str(error):
+            error.add_note(f"in recipe '{path}'")
+        raise
+
+
+def _checked(name: str, source: Source, data: str, losses: Sequence[str], changes: Sequence[str]) -> Recipe:
     meta = source.meta
     if meta.get("format") != FORMAT_VERSION:
-        raise SettingError(f"Recipe {name!r} has format {meta.get('format')!r}; this program reads {FORMAT_VERSION}.")
+        raise SettingError(
+            f"Recipe {name!r} has format {meta.get('format')!r}; this program reads {FORMAT_VERSION}. "
+            f"At the top of the file there must be: format = {FORMAT_VERSION}"
+        )
     changed = parse_changes(changes)
-    seeds = require_seeds(changed.pop("seeds", _seeds(source)))
+    seeds = require_seeds(changed.pop("seeds") if "seeds" in changed else _seeds(source))
     require_known(changed, all_settings(), "setting")
     require_known(source.common, all_settings(), "setting")
     rows = _rows(source, changed, losses)
@@ -195,7 +207,9 @@ def _cells(recipe: Recipe) -> Iterator[Cell]:
 
 def _seeds(source: Source) -> Any:
     if "seed" not in source.own:
-        return source.meta.get("seeds")
+        if "seeds" not in source.meta:
+            raise SettingError(f"Recipe '{source.path}' names no seeds. Write seeds = [1, 2, 3], or seed = 1.")
+        return source.meta["seeds"]
     if "seeds" in source.meta:
         raise SettingError(f"Recipe '{source.path}' says both seed and seeds. Keep one of them.")
     return [source.own["seed"]]

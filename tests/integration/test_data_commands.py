@@ -85,6 +85,8 @@ def test_check_names_defects(music: Path, capsys: pytest.CaptureFixture[str]) ->
         (("build", "choral"), 2, "Did you mean 'chorales'"),
         (("check", "nothing"), 1, "There is no clip table at"),
         (("show", "nothing"), 1, "There is no clip table at"),
+        (("show", "chorals"), 1, "Did you mean 'chorales'? Make one with: east data from FOLDER --name chorals"),
+        (("show", "chorales"), 1, "Make it with: east data build chorales"),
     ],
 )
 def test_errors_are_one_message_and_a_code(

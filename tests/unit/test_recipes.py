@@ -72,12 +72,15 @@ def test_a_folder_is_its_recipes_without_those_to_be_extended(folder):
         ('extends = "base.toml"\nseeds = [1]\nseed = 1', "says both seed and seeds"),
         ('extends = "base.toml"\nname = 3', "name must be str"),
         ("row = 3\nformat = 1", r"Rows are written as \[\[row\]\]"),
-        ("lr = 0.1", "has format None"),
+        ("lr = 0.1", "has format None; .* there must be: format = 1"),
+        ("format = 1", "one.toml' names no seeds. Write seeds"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(folder, text, message):
-    with pytest.raises(SettingError, match=message):
+    with pytest.raises(SettingError, match=message) as caught:
         plan(load_recipe(put(folder, text)))
+    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+    assert "one.toml'" in told or "recipe 'one'" in told
 
 
 def test_options_win_over_a_recipe_where_the_user_gave_them(folder):
