@@ -22,9 +22,9 @@ from pipeline.commands.console import listening, show
 @click.option("--out", type=click.Path(dir_okay=False), help="File to write.  [default: RUN/student.onnx]")
 @click.option("--replace", is_flag=True, help="Write over a file that is there.")
 def export(*, run: str, out: str | None, replace: bool) -> None:
-    """Write the trained student of RUN (folder or name) as one file, waveform in and scores out.
+    """Write the trained student of RUN as one file, waveform in, scores out.
 
-    Reads the run. Writes an ONNX model that runs in onnxruntime with nothing of this project: its
+    RUN is a run's folder or name. Writes an ONNX model that runs in onnxruntime with nothing of this project: its
     input is mono audio, float32 [batch, samples] from -1 to 1 at the student's rate in Hz, of any
     length; its outputs are scores from 0 to 1 and logits, [batch, classes]. The mel front end is
     inside; classes, thresholds, licences and provenance are its metadata. Before the file is put in

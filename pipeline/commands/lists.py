@@ -118,7 +118,7 @@ def _where(row: dict[str, Any]) -> str:
 @_json_option
 @click.option("--measure", is_flag=True, help="Also time each student here, with its front end, on one CPU thread.")
 def students(as_json: bool, measure: bool) -> None:
-    """List students: front end, stages, size, operations, and how much of a clip they see.
+    """List students: front end, stages, size, operations, what they see.
 
     Multiply-accumulates (MACs) are those of convolutions and linear layers, per second of audio. The
     receptive field is what one frame of the last stage sees: seconds of audio, and mels of all. The

@@ -29,7 +29,9 @@ from pipeline.commands.console import listening, show
 @click.option("--allow-failures", is_flag=True, help="Exit with 0 although files failed.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 or mps.")
 def predict(*, run: str, files: tuple[str, ...], **options: Any) -> None:
-    """Tag audio with the trained student of RUN: a run's folder or name, or an exported .onnx file.
+    """Tag audio with the trained student of RUN.
+
+    RUN is a run's folder or name, or an exported .onnx file.
 
     Reads WAV, FLAC, OGG, Opus, MP3 of any length, rate and channel count: files, all audio below
     folders, and for - standard input, which holds names, one per line, or else (where its first 4096

@@ -40,7 +40,9 @@ def sweep(
     data: str,
     changes: tuple[str, ...],
 ) -> None:
-    """Search settings of RECIPE (one row) for the best validation mAP (0 to 1; its mean over seeds).
+    """Search settings of RECIPE (one row) for the best validation mAP.
+
+    The mAP is from 0 to 1, its mean over seeds.
 
     Reads what the runs read; test splits are never looked at. Every trial is a run below
     data/NAME/runs/. Writes data/NAME/sweeps/SWEEP/: study.journal (Optuna's), trials.csv and

@@ -51,7 +51,9 @@ def table(
     unit: str,
     out: str | None,
 ) -> None:
-    """Fill the table whose rows are RECIPES: what is done, what is missing, what came out.
+    """Fill the table whose rows are RECIPES, and make the runs it lacks.
+
+    Shows what is done, what is missing, and what came out.
 
     RECIPES are TOML files, folders of them, or names of ours: `demo`, and `openmic` and
     `magnatagatune` with a row for every cell of the paper. Reads the complete runs of the

@@ -27,7 +27,7 @@ from pipeline.distillation.trainer import find_table
 from pipeline.errors import SettingError, StoreError
 from pipeline.evaluation.bootstrap import Interval, draw, interval, resample
 from pipeline.evaluation.metrics import macro, rank
-from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
+from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.manifest import ClipTable
 from pipeline.stores import StoreReader
 
@@ -116,6 +116,8 @@ def _rank(train: ClipTable, stores: Sequence[StoreReader], seed: int, folds: int
         begun = time.monotonic()
     there = np.isfinite(np.concatenate(parts, axis=1)).all(axis=1)
     usable = train.labelled() & there
+    if lacking := int((train.labelled() & ~there).sum()):
+        listener(Warned(f"{lacking:,} labelled clips are left out: not all of these stores have them."))
     groups = np.where(train.group != "", train.group, train.clip_id)[usable].astype(str)
     if len(set(groups)) < folds:
         raise _too_few(len(set(groups)), int(usable.sum()), folds)
