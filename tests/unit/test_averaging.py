@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.audio.extractor import Frames
 from pipeline.distillation.averaging import averaged, exponential
 from pipeline.distillation.batches import Batch
-from pipeline.distillation.fitting import _quiet, _trainer
+from pipeline.distillation.engine import build_trainer, quiet
 from pipeline.distillation.losses.compose import Goal
 from pipeline.distillation.losses.settings import find_loss
 from pipeline.distillation.objective import Distiller, Recipe
@@ -67,9 +67,9 @@ class _Diary(lightning.Callback):
 
 def _fit(module: Distiller, folder: Path) -> _Diary:
     diary = _Diary()
-    with _quiet():
+    with quiet():
         settings = TrainSettings(data="x", steps=STEPS, loss="labels")
-        _trainer(settings, "cpu", diary, folder).fit(module, train_dataloaders=_Batches())  # type: ignore[arg-type]
+        build_trainer(settings, ("cpu",), diary, folder).fit(module, train_dataloaders=_Batches())  # type: ignore[arg-type]
     return diary
 
 
