@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from threading import Thread
 from typing import IO, Any
@@ -65,6 +65,7 @@ class _Child:
     process: subprocess.Popen[str]
     errors: IO[bytes]
     said: list[dict[str, Any]] = field(default_factory=list)
+    reader: Thread | None = None
 
 
 _Message = tuple[_Child, dict[str, Any] | None]
@@ -106,7 +107,16 @@ def _ended_together() -> Iterator[list[_Child]]:
             child.process.kill()
         for child in children:
             child.process.wait()
-            child.errors.close()
+            if child.reader is not None:
+                child.reader.join()  # its end of the pipe has ended with the process
+            for pipe in (child.process.stdin, child.process.stdout, child.errors):
+                if pipe is not None:
+                    _close(pipe)
+
+
+def _close(pipe: IO[str] | IO[bytes]) -> None:
+    with suppress(BrokenPipeError):
+        pipe.close()
 
 
 def _start(part: Part, settings: TrainSettings, inbox: queue.Queue[_Message]) -> _Child:
@@ -124,7 +134,8 @@ def _start(part: Part, settings: TrainSettings, inbox: queue.Queue[_Message]) ->
     assert process.stdin is not None
     process.stdin.write(json.dumps({"part": asdict(part), "settings": asdict(settings)}) + "\n")
     process.stdin.flush()  # it stays open: its end tells the process that this one is gone
-    Thread(target=_read, args=(child, inbox), daemon=True).start()
+    child.reader = Thread(target=_read, args=(child, inbox), daemon=True)
+    child.reader.start()
     return child
 
 
