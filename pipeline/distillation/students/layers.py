@@ -25,7 +25,10 @@ def picture(mel: Tensor, n_frames: Tensor, *, shortest: int) -> Picture:
     at least one frame; empty clips stay empty.
     """
     x = mask_time(mel[:, None], n_frames)
-    if x.shape[2] < shortest:
+    if torch.compiler.is_exporting():  # a graph has no branches: always as if the clip were short
+        length = torch.sym_max(x.shape[2], shortest)  # type: ignore[no-untyped-call]
+        x = F.pad(x, (0, 0, 0, shortest))[:, :, :length]
+    elif x.shape[2] < shortest:
         x = F.pad(x, (0, 0, 0, shortest - x.shape[2]))
     n_frames = torch.where(n_frames > 0, n_frames.clamp(min=shortest), n_frames)
     return x.contiguous(memory_format=torch.channels_last), n_frames
