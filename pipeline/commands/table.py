@@ -60,8 +60,9 @@ def table(
     dataset; with --run, makes the missing ones first, side by side here or on a Dask cluster, and
     the same command goes on after an interruption. Writes table.md, table.csv and table.tex: mAP
     and ROC-AUC (0 to 1) on every test split with mean, standard deviation and 95 % interval over
-    seeds (over clips where there is one seed), and a paired test against the baseline. Exits with
-    1 if a run failed.
+    seeds (over clips where there is one seed), and a paired test against the baseline; and
+    figures/ with learning curves, differences, and mAP over labels where rows differ in those.
+    Exits with 1 if a run failed.
 
     \b
     Examples:
@@ -71,6 +72,7 @@ def table(
     """
     from pipeline.experiments.table import fill_table
     from pipeline.layout import tables_dir
+    from pipeline.reporting.figures import publish_figures
     from pipeline.reporting.sheets import publish
 
     with listening() as listener:
@@ -92,6 +94,7 @@ def table(
     sheet = publish(filled.comparison, [row.title for row in filled.rows], folder)
     show("")
     if filled.comparison:
+        publish_figures(filled.comparison, folder)
         columns, lines = sheet.narrow()
         show_table("", columns, lines, numeric=range(columns.index("seeds"), len(columns)))
     show("\n" + "\n".join([*sheet.notes, "", filled.text(), f"Written: {folder}"]))

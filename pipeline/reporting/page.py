@@ -19,6 +19,7 @@ _HEADS = {
     "classes": "Class by class",
     "learning": "While training",
     "size": "Size",
+    "budget": "More labels",
 }
 
 

@@ -56,11 +56,11 @@ def draw_all(comparison: Comparison, curves: Curves, sizes: Mapping[str, int]) -
 
 def scores(comparison: Comparison) -> Plot:
     """mAP of every row on every test set, with all seeds."""
-    names = _clip_sets(comparison)
+    names = clip_sets(comparison)
     rows, titles, tints = comparison.rows, row_titles(comparison.rows), colours(comparison.rows)
 
     def paint(figure: Figure) -> None:
-        for axes, name in zip(_panels(figure, len(names)), names, strict=True):
+        for axes, name in zip(panels(figure, len(names)), names, strict=True):
             for place, row in enumerate(rows):
                 found = row.sets[name]
                 if found.map is not None:
@@ -83,7 +83,7 @@ def scores(comparison: Comparison) -> Plot:
         "mAP of every row. Large marks: mean over seeds; small dots: each seed; bars: 95 % bootstrap interval over "
         "clips. The open diamond is a probe, which needs the whole teacher to run."
     )
-    return _plot("scores", caption, _height(len(rows)), paint)
+    return draw("scores", caption, _height(len(rows)), paint)
 
 
 def differences(comparison: Comparison) -> Plot | None:
@@ -91,10 +91,10 @@ def differences(comparison: Comparison) -> Plot | None:
     rows = [row for row in comparison.rows if not row.is_baseline and row.baseline is not None]
     if not rows:
         return None
-    names, titles, tints = _clip_sets(comparison), row_titles(comparison.rows), colours(comparison.rows)
+    names, titles, tints = clip_sets(comparison), row_titles(comparison.rows), colours(comparison.rows)
 
     def paint(figure: Figure) -> None:
-        for axes, name in zip(_panels(figure, len(names)), names, strict=True):
+        for axes, name in zip(panels(figure, len(names)), names, strict=True):
             axes.axvline(0, color=MUTED, linewidth=1)
             for place, row in enumerate(rows):
                 found = row.sets[name]
@@ -118,7 +118,7 @@ def differences(comparison: Comparison) -> Plot | None:
         "Difference to the baseline on the same clips and seeds. Where the bar crosses zero, or single seeds lie on "
         "both sides of it, the two cannot be told apart."
     )
-    return _plot("differences", caption, _height(len(rows)), paint)
+    return draw("differences", caption, _height(len(rows)), paint)
 
 
 def classes(comparison: Comparison) -> Plot | None:
@@ -156,7 +156,7 @@ def classes(comparison: Comparison) -> Plot | None:
         "Average precision of each class, sorted by what the teacher changed. Rare classes have few positives, so "
         "their values jump most."
     )
-    return _plot("classes", caption, 1.3 + 0.3 * len(known), paint)
+    return draw("classes", caption, 1.3 + 0.3 * len(known), paint)
 
 
 def learning(comparison: Comparison, curves: Curves) -> Plot | None:
@@ -185,7 +185,7 @@ def learning(comparison: Comparison, curves: Curves) -> Plot | None:
         axes.set_title("validation mAP")
         axes.tick_params(axis="y", labelcolor=MUTED)
 
-    return _plot("learning", "Validation mAP while training. Thin lines are single seeds.", 3.6, paint)
+    return draw("learning", "Validation mAP while training. Thin lines are single seeds.", 3.6, paint)
 
 
 def size(comparison: Comparison, sizes: Mapping[str, int]) -> Plot | None:
@@ -214,10 +214,11 @@ def size(comparison: Comparison, sizes: Mapping[str, int]) -> Plot | None:
         axes.set_title(f"mAP, {set_title(name)}")
         axes.tick_params(axis="y", labelcolor=MUTED)
 
-    return _plot("size", "What a row needs at inference against what it reaches.", 3.4, paint)
+    return draw("size", "What a row needs at inference against what it reaches.", 3.4, paint)
 
 
-def _plot(name: str, caption: str, height_in: float, paint: Callable[[Figure], None]) -> Plot:
+def draw(name: str, caption: str, height_in: float, paint: Callable[[Figure], None]) -> Plot:
+    """A figure of the usual width, in both formats."""
     with mpl.rc_context(RC | {"svg.hashsalt": f"east-{name}"}):
         figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
         FigureCanvasAgg(figure)
@@ -228,7 +229,8 @@ def _plot(name: str, caption: str, height_in: float, paint: Callable[[Figure], N
     return Plot(name, caption, svg.getvalue(), png.getvalue())
 
 
-def _clip_sets(comparison: Comparison) -> list[str]:
+def clip_sets(comparison: Comparison) -> list[str]:
+    """Test sets that are judged clip by clip."""
     return [name for name in comparison.sets if not name.endswith(FILES)]
 
 
@@ -236,5 +238,6 @@ def _height(n_rows: int) -> float:
     return 1.2 + _ROW_IN * n_rows
 
 
-def _panels(figure: Figure, n: int) -> list[Axes]:
+def panels(figure: Figure, n: int) -> list[Axes]:
+    """Axes side by side."""
     return list(figure.subplots(1, n, sharey=True, sharex=True, squeeze=False)[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -20,12 +20,12 @@ from pipeline.evaluation.complexity import measure
 from pipeline.evaluation.evaluate import Unit
 from pipeline.evaluation.judge import find_table
 from pipeline.evaluation.results import Comparison, Row
-from pipeline.evaluation.runs import Run, find_run, list_runs, read_history, read_run
+from pipeline.evaluation.runs import Run, find_run, list_runs, read_run
 from pipeline.events import Listener, Note, Warned, ignore
 from pipeline.files import publish_bytes, publish_json
 from pipeline.provenance import describe
-from pipeline.reporting import page, plots, tables, words
-from pipeline.reporting.plots import Curves
+from pipeline.reporting import page, tables, words
+from pipeline.reporting.figures import publish_figures
 from pipeline.reporting.recall import command_of
 
 
@@ -75,10 +75,7 @@ def report(
     folder = out or layout.report_dir(data or compared.dataset.name)
     publish_json(folder / "comparison.json", compared.as_dict())
     publish_bytes(folder / "comparison.csv", tables.to_csv(compared).encode())
-    drawn = plots.draw_all(compared, _curves(compared), _sizes(compared))
-    for plot in drawn:
-        publish_bytes(folder / "figures" / f"{plot.name}.svg", plot.svg.encode())
-        publish_bytes(folder / "figures" / f"{plot.name}.png", plot.png)
+    drawn = publish_figures(compared, folder)
     if not with_page:
         return Report(compared, folder, None)
     html = page.render(compared, drawn, commands=_commands(compared, data), made=describe())
@@ -158,30 +155,6 @@ def _with_macs(row: Row, listener: Listener) -> Row:
         listener(Note(f"MACs of {row.group!r} are not counted: {error}"))
         return row
     return replace(row, macs=found.macs)
-
-
-def _curves(comparison: Comparison) -> Curves:
-    found = {}
-    for row in comparison.rows:
-        histories = [read_history(run) for run in row.runs]
-        found[row.group] = [
-            (history["step"], history["valid_map"]) for history in histories if {"step", "valid_map"} <= set(history)
-        ]
-    return found
-
-
-def _sizes(comparison: Comparison) -> Mapping[str, int]:
-    """Parameters that run per clip: a probe's include those of its teachers, where they are known."""
-    teachers = registry.teachers()
-    found = {}
-    for row in comparison.rows:
-        run = row.runs[0]
-        names = {str(store.get("extractor")) for store in run.stores} - {str(run.front_end.get("name"))}
-        if row.kind == "student":
-            found[row.group] = run.n_parameters
-        elif names and all(name in teachers and teachers[name].n_parameters for name in names):
-            found[row.group] = run.n_parameters + sum(teachers[name].n_parameters for name in names)
-    return found
 
 
 def _commands(comparison: Comparison, data: str) -> list[str]:

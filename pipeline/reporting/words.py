@@ -67,8 +67,8 @@ def row_titles(rows: Sequence[Row]) -> dict[str, str]:
     """Groups without the words that all of them begin or end with."""
     split = {row.group: row.group.split() for row in rows}
     lists = list(split.values())
-    n_head = _n_common(lists)
-    n_tail = _n_common([words[::-1] for words in lists])
+    n_head = n_common(lists)
+    n_tail = n_common([words[::-1] for words in lists])
     short = {group: " ".join(words[n_head : len(words) - n_tail]) for group, words in split.items()}
     return (
         short
@@ -77,7 +77,7 @@ def row_titles(rows: Sequence[Row]) -> dict[str, str]:
     )
 
 
-def _n_common(lists: Sequence[Sequence[str]]) -> int:
+def n_common(lists: Sequence[Sequence[str]]) -> int:
     """How many first words all lists share; 0 for a single list."""
     if len(lists) < 2:
         return 0

@@ -16,6 +16,7 @@ from pipeline.errors import RunError
 from pipeline.evaluation.runs import read_run
 from pipeline.events import Warned
 from pipeline.layout import HOME_VARIABLE
+from pipeline.manifest import read_table
 from pipeline.reporting import words
 from pipeline.reporting.report import compare_runs, report
 from pipeline.reporting.tables import COLUMNS, text_rows
@@ -137,6 +138,25 @@ def test_seeds_that_disagree_make_no_verdict(made):
     seeds = replace(good.difference, differences=(0.2, -0.01, 0.2))
     assert words.verdict(replace(good, difference=seeds)) == "level"
     assert words.verdict(replace(good, difference=None)) == "level"
+
+
+def test_rows_over_label_budgets_are_lines(tmp_path):
+    folder = make_dataset(tmp_path / "400", seeds=(1, 2))
+    table = read_table(folder / "clips.parquet")
+    (folder / "budgets").mkdir()
+    for row in ("labels only", "kd on all clips"):
+        for labelled in (200, 50):
+            for seed in (1, 2):
+                name = f"{row}-{labelled}-s{seed}"
+                facts = {"name": name, "config": {"loss": row, "labelled": labelled}, "n_labelled": labelled}
+                run = make_run(tmp_path / "made", table, row, seed, group=f"{row}, {labelled} labels", **facts)
+                run.rename(folder / "budgets" / name)
+    made = report(folders=sorted((folder / "budgets").iterdir()), out=tmp_path / "out", **FAST)
+    svg = (tmp_path / "out" / "figures" / "budget.svg").read_text()
+    for words_of_line in (">labels only<", ">kd on all clips<", ">50<", ">200<"):
+        assert words_of_line in svg
+    assert 'id="budget-title"' in made.page.read_text()
+    read_page(made.page)
 
 
 def test_one_run_alone_still_makes_a_page(tmp_path):

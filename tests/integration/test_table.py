@@ -118,6 +118,15 @@ def test_a_filled_table_in_three_formats(home):
     assert tex.count(r"\\") == 7
 
 
+def test_figures_lie_beside_the_table(home):
+    for cell in cells(home, "seeds=1"):
+        put(home, cell)
+    invoke("table", str(home / "paper"), "--set", "seeds=1", "--resamples", "50", "--out", str(home / "out"))
+    made = {path.name for path in (home / "out" / "figures").iterdir()}
+    assert {"scores.svg", "scores.png", "differences.svg", "learning.png"} <= made
+    assert "budget.svg" not in made, "all rows have the same labels"
+
+
 def test_with_one_seed_the_clips_are_tested(home):
     for cell in cells(home, "seeds=1"):
         put(home, cell)
