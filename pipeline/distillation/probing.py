@@ -41,8 +41,10 @@ def probe(settings: ProbeSettings, listener: Listener = ignore) -> Path:
         folder = RunFolder(table.name, settings.name, config, {"table": table.digest(), "stores": stores})
         if folder.state == "complete":
             listener(Note(f"{folder.path} is complete already: nothing to do."))
-        else:
-            _run(settings, table, teachers, folder, views=views, listener=listener)
+            return folder.path
+        with folder.held() as state:
+            if state != "complete":
+                _run(settings, table, teachers, folder, views=views, listener=listener)
         return folder.path
     finally:
         for store in (*teachers, *(view for of_one in views for view in of_one)):

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +20,11 @@ from pipeline.files import publish_bytes, publish_json, publishing
 from pipeline.manifest import ClipTable
 from pipeline.provenance import config_hash
 from pipeline.stores import StoreReader
+from pipeline.stores.lease import Lease
 
 State = Literal["new", "unfinished", "complete"]
 CHECKPOINT = "last.ckpt"
+LEASE = "lease.json"
 _FORMAT = 1
 
 
@@ -41,6 +44,24 @@ class RunFolder:
         self.path = layout.runs_dir(dataset) / self.name
         self.config = dict(config)
         self.state = self._look()
+
+    @contextmanager
+    def held(self) -> Iterator[State]:
+        """Keep other processes from making the same run; gives the state that the last one left.
+
+        A folder that stays empty is taken away.
+
+        Raises:
+            StoreBusyError: a living process makes it already.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with Lease(self.path, file=LEASE):
+                self.state = self._look()
+                yield self.state
+        finally:
+            with suppress(OSError):
+                self.path.rmdir()
 
     def _look(self) -> State:
         file = self.path / "run.json"

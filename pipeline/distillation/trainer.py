@@ -93,15 +93,20 @@ def train(settings: TrainSettings, listener: Listener = ignore) -> Path:
         SettingError, StoreError, TrainingError, RunError, ManifestError: see each one's message.
     """
     with _open(settings, listener) as opened:
-        if opened.folder.state == "complete":
-            listener(Note(f"{opened.folder.path} is complete already: nothing to do."))
-            return opened.folder.path
+        folder = opened.folder
+        if folder.state == "complete":
+            listener(Note(f"{folder.path} is complete already: nothing to do."))
+            return folder.path
         resolve_devices(settings.device, settings.processes)
         if settings.processes == 1:
-            _run(opened, ALONE, listener)
-            return opened.folder.path
-    train_together(settings, settings.processes, listener)
-    return opened.folder.path
+            with folder.held() as state:
+                if state != "complete":
+                    _run(opened, ALONE, listener)
+            return folder.path
+    with folder.held() as state:
+        if state != "complete":
+            train_together(settings, settings.processes, listener)
+    return folder.path
 
 
 def train_part(settings: TrainSettings, part: Part, listener: Listener, ready: Ready) -> None:
@@ -171,7 +176,7 @@ def _run(opened: _Opened, part: Part, listener: Listener, ready: Ready = alone) 
     if settings.threads:
         torch.set_num_threads(settings.threads)
     material = _gather(opened, part, listener)
-    answers = material.answers
+    answers, exams = material.answers, _exams(settings, material)
     about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers, views=opened.all_views)
     if part.writes:
         folder.write(about, complete=False)
@@ -180,7 +185,7 @@ def _run(opened: _Opened, part: Part, listener: Listener, ready: Ready = alone) 
         if material.scored is not None:
             folder.write_teacher_scores(material.scored.clip_id, material.scored.logits)
     module = _module(opened)
-    lesson = Lesson(material.features[TRAIN], answers, _exams(settings, material))
+    lesson = Lesson(material.features[TRAIN], answers, exams)
     fit(module, lesson, settings, folder, part, listener=listener, ready=ready)
     if part.writes:
         _finish(opened, module, material, about)

@@ -1,4 +1,4 @@
-"""One writer at a time: a lease file with an owner and a heartbeat.
+"""One writer at a time, of a store or of a run: a lease file with an owner and a heartbeat.
 
 The lease names no host and no user, since stores are shared: the machine is a digest.  A lease
 whose process is gone on this machine is stale at once, one of another machine after a minute
@@ -29,15 +29,18 @@ _LATEST_S = float(1 << 36)
 
 
 class Lease:
-    """Context manager that holds a store for writing.
+    """Context manager that holds a store, or another folder, for writing.
+
+    Args:
+        file: of the lease, below the folder.
 
     Raises:
         StoreError: the folder of the lease is a link.
         StoreBusyError: a living writer holds it; says who, since when, and what to do.
     """
 
-    def __init__(self, folder: Path, *, heartbeat_s: float = HEARTBEAT_S) -> None:
-        self.folder, self.path, self.heartbeat_s = folder, folder / LEASE, heartbeat_s
+    def __init__(self, folder: Path, *, heartbeat_s: float = HEARTBEAT_S, file: str = LEASE) -> None:
+        self.folder, self.path, self.heartbeat_s = folder, folder / file, heartbeat_s
         self.owner = uuid.uuid4().hex
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

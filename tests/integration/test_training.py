@@ -33,7 +33,7 @@ from pipeline.distillation.probing import probe
 from pipeline.distillation.settings import ProbeSettings, TrainSettings, from_mapping
 from pipeline.distillation.students.contract import load_student
 from pipeline.distillation.trainer import train
-from pipeline.errors import RunError, SettingError, StoreError, TrainingError, UnknownNameError
+from pipeline.errors import RunError, SettingError, StoreBusyError, StoreError, TrainingError, UnknownNameError
 from pipeline.evaluation.runs import read_history, read_predictions, read_run, splits_of
 from pipeline.events import EpochDone, Event, Note, TaskAdvanced, TaskFinished, TaskStarted, Warned
 from pipeline.manifest import read_table, write_table
@@ -281,6 +281,26 @@ def test_a_complete_run_is_not_run_again(home: Path) -> None:
     assert train(settings, events.append) == folder
     assert (folder / "run.json").stat().st_mtime_ns == stamp
     assert any(isinstance(event, Note) and "complete already" in event.text for event in events)
+
+
+def test_two_processes_do_not_make_the_same_run(home: Path) -> None:
+    told = []
+
+    def again(event: Event) -> None:
+        if isinstance(event, EpochDone) and not told:
+            with pytest.raises(StoreBusyError, match=rf"busy is being written by process {os.getpid()}"):
+                train(_settings(loss="labels", name="busy"))
+            told.append(event.step)
+
+    folder = train(_settings(loss="labels", name="busy"), again)
+    assert told
+    assert not list(folder.glob("*lease*"))
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(home: Path) -> None:
+    with pytest.raises(SettingError, match="--validate-on valid-far"):
+        train(_settings(loss="labels", name="nowhere", validate_on=("valid-far",)))
+    assert not (home / "tiny" / "runs" / "nowhere").exists()
 
 
 def test_a_name_is_not_reused_for_other_settings(home: Path) -> None:
