@@ -90,8 +90,8 @@ bench: $(READY) ## speed and memory as ratios within one run
 bench-teachers: $(READY) ## teachers against their original packages: audio-seconds per second, memory
 	$(BIN)/python -m tests.benchmarks teachers $(ARGS)
 
-bench-training: $(READY) ## training fed from stores against tensors in memory, a bare loop, and audio decoded on the fly
-	$(BIN)/python -m tests.benchmarks training epoch $(ARGS)
+bench-training: $(READY) ## steps, epochs, distance correlation, students and the exported student against the common ways
+	$(BIN)/python -m tests.benchmarks training epoch dcor students export $(ARGS)
 
 bench-gpu: $(READY) ## placement, throughput and CPU/GPU agreement, where there is a GPU
 	$(BIN)/python -m tests.benchmarks.bench_gpu $(ARGS)
