@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 
@@ -10,10 +11,18 @@ from pipeline.evaluation.bootstrap import Interval
 from pipeline.evaluation.results import Row
 from pipeline.reporting.theme import INK, PAPER
 
+_LINE = 30
+_LINE_SHARE = 0.075  # of the height of the axes
+
+
+def wrapped(title: str) -> str:
+    """A title in lines short enough to leave room for the figure."""
+    return "\n".join(wrap(title, _LINE, break_long_words=False)) or title
+
 
 def label_rows(axes: Axes, rows: Sequence[Row], titles: Mapping[str, str]) -> None:
     """Rows from top to bottom, named at the left."""
-    axes.set_yticks(range(len(rows)), [titles[row.group] for row in rows])
+    axes.set_yticks(range(len(rows)), [wrapped(titles[row.group]) for row in rows])
     axes.set_ylim(len(rows) - 0.45, -0.6)
     grid(axes)
     axes.margins(x=0.12)
@@ -84,15 +93,22 @@ def key(axes: Axes, entries: Sequence[tuple[str, str]]) -> None:
 def end_labels(axes: Axes, points: Mapping[str, tuple[float, float, str]]) -> None:
     """Names at the right of their points, pushed apart until none overlap."""
     low, high = axes.get_ylim()
-    gap = (high - low) * 0.075
-    heights: list[float] = []
-    for _, (_, y, _) in (ordered := sorted(points.items(), key=lambda item: item[1][1])):
-        heights.append(max(y, heights[-1] + gap) if heights else y)
-    for (name, (x, _, tint)), height in zip(ordered, heights, strict=True):
+    line = (high - low) * _LINE_SHARE
+    top = low - line
+    for name, (x, y, tint) in sorted(points.items(), key=lambda item: item[1][1]):
+        half = line * wrapped(name).count("\n") / 2
+        height = max(y, top + line + half)
+        top = height + half
         axes.annotate(
-            name, (x, height), (9, 0), textcoords="offset points", va="center", color=tint, annotation_clip=False
+            wrapped(name),
+            (x, height),
+            (9, 0),
+            textcoords="offset points",
+            va="center",
+            color=tint,
+            annotation_clip=False,
         )
-    axes.set_ylim(low, max(high, heights[-1] + gap / 2) if heights else high)
+    axes.set_ylim(low, max(high, top + line / 2))
 
 
 def apart(ticks: Sequence[int]) -> list[int]:

@@ -77,11 +77,11 @@ def scores(comparison: Comparison) -> Plot:
                     )
             label_rows(axes, rows, titles)
             axes.set_title(set_title(name))
-            axes.set_xlabel("mAP (macro average precision)")
+            axes.set_xlabel("mAP")
 
     caption = (
-        "mAP of every row. Large marks: mean over seeds; small dots: each seed; bars: 95 % bootstrap interval over "
-        "clips. The open diamond is a probe, which needs the whole teacher to run."
+        "mAP (macro average precision) of every row. Large marks: mean over seeds; small dots: each seed; bars: "
+        "95 % bootstrap interval over clips. The open diamond is a probe, which needs the whole teacher to run."
     )
     return draw("scores", caption, _height(len(rows)), paint)
 
