@@ -110,16 +110,16 @@ def _figure(plot: Plot) -> str:
 
 def _limits(comparison: Comparison) -> str:
     items = "".join(f"<li>{escape(sentence)}</li>" for sentence in limits.limits(comparison))
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in limits.PILOT_COLUMNS)
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in limits.EARLIER_COLUMNS)
     rows = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
-        for first, *rest in limits.PILOT
+        for first, *rest in limits.EARLIER
     )
     return (
         f"<h2>What this does not show</h2>\n<ul>{items}</ul>\n"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Earlier experiment"><table>'
         f"<caption>mAP, seen sounds unless said otherwise</caption><thead><tr>{heads}</tr></thead>"
-        f'<tbody>{rows}</tbody></table></div>\n<p class="note">{escape(limits.PILOT_NOTE)}</p>'
+        f'<tbody>{rows}</tbody></table></div>\n<p class="note">{escape(limits.EARLIER_NOTE)}</p>'
     )
 
 
