@@ -57,13 +57,17 @@ def is_there(cell: Cell, runs: Sequence[Run]) -> bool:
 
 
 def find_run(cell: Cell, runs: Sequence[Run]) -> Run | None:
-    """The first run that has exactly this cell's settings; settings that are newer than a run count as default."""
+    """The first run that has exactly this cell's settings; settings that are newer than a run count as default.
+
+    Stores that the cell names by path must be those that the run read, not others of the same name.
+    """
     usual = _as_json(type(cell.settings)(data=cell.settings.data))
     wanted, asked = usual | _as_json(cell.settings), _asked_stores(cell.settings)
+    contents = [_content_of(path) for path in _asked_paths(cell.settings)]
     for run in runs:
         found = usual | dict(run.config)
         same = all(_equal(found.get(key), wanted.get(key)) for key in {*wanted, *found} - {"teacher", "store"})
-        if run.kind == cell.row.kind and same and _reads(run, asked):
+        if run.kind == cell.row.kind and same and _reads(run, asked) and _knows(run, contents):
             return run
     return None
 
@@ -90,6 +94,14 @@ def _asked_stores(settings: TrainSettings | ProbeSettings) -> tuple[str, ...] | 
     return tuple(_store_name(name) for name in settings.teacher if name != NO_TEACHER) or None
 
 
+def _asked_paths(settings: TrainSettings | ProbeSettings) -> tuple[str, ...]:
+    """Paths and addresses of all stores that a cell names so and reads."""
+    if not isinstance(settings, TrainSettings):
+        return settings.store
+    stores = settings.store if settings.loss_settings().needs_teacher else ()
+    return (*stores, settings.mel) if settings.mel else stores
+
+
 def _store_name(name: str) -> str:
     """``openl3:hop=0.96`` is kept as ``openl3-hop0.96``."""
     request, outputs = registry.split_request(name)
@@ -112,6 +124,25 @@ def _name_of(path: str) -> str:
             return store.meta.name
     except EastError:
         return path
+
+
+_Content = tuple[str, str, str, str]
+
+
+def _content_of(path: str) -> _Content | None:
+    """What tells a store from others of its name; None where it cannot be opened."""
+    try:
+        with open_store(path) as store:
+            return store.meta.extractor, store.meta.output, store.meta.fingerprint, store.meta.content_digest
+    except EastError:
+        return None
+
+
+def _knows(run: Run, contents: Sequence[_Content | None]) -> bool:
+    """Whether the run read all of these stores."""
+    keys = ("extractor", "output", "fingerprint", "content_digest")
+    read = {tuple(str(store.get(key, "")) for key in keys) for store in run.stores}
+    return all(content in read for content in contents)
 
 
 def _store_contents(data: str) -> Mapping[tuple[str, str], str]:

@@ -79,6 +79,12 @@ class Cell:
         return f"{self.row.title}, seed {self.settings.seed}"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What tells its run from those of other cells: stores of equal names may lie in different places."""
+        found = self.settings.config() | {"kind": self.row.kind, "store": list(self.settings.store)}
+        return found | ({"mel": self.settings.mel} if isinstance(self.settings, TrainSettings) else {})
+
+    @property
     def steps(self) -> int:
         """Optimiser steps; a probe counts as a few."""
         return self.settings.steps if isinstance(self.settings, TrainSettings) else 20
@@ -148,7 +154,7 @@ def cells_of(recipes: Sequence[Recipe]) -> tuple[Cell, ...]:
         raise SettingError(f"A table is about one dataset, these recipes are about several: {names}. Use --data NAME.")
     seen: dict[str, Cell] = {}
     for cell in cells:
-        for key, what in ((cell.label, "title"), (str(cell.settings.config()), "settings")):
+        for key, what in ((cell.label, "title"), (str(cell.identity), "settings")):
             other = seen.setdefault(key, cell)
             if other is not cell:
                 raise SettingError(

@@ -72,7 +72,7 @@ def _slots(client: Client) -> dict[str, int]:
 
 def _submit(client: Client, cell: Cell, given: tuple[list[str], str, dict[str, int]]) -> Any:
     line, home, slots = given
-    name = f"east-run-{config_hash({'kind': cell.row.kind, 'home': home, **cell.settings.config()})[:16]}"
+    name = f"east-run-{config_hash({'home': home, **cell.identity})[:16]}"
     return client.submit(make_run, line, home, slots, key=name, retries=0, pure=False)
 
 

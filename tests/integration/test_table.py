@@ -7,12 +7,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from distributed import LocalCluster
 from fakeruns import make_run, make_table
 
 from cli import east, main
+from pipeline.distillation.runfolder import describe_store
 from pipeline.errors import SettingError, TrainingError, UnknownNameError
 from pipeline.experiments.grid import run_cells
 from pipeline.experiments.recipe import Cell, cells_of, expand, load_recipe
@@ -20,6 +22,7 @@ from pipeline.experiments.table import fill_table
 from pipeline.layout import HOME_VARIABLE
 from pipeline.manifest import read_table
 from pipeline.reporting.sheets import make_sheet, to_latex
+from pipeline.stores import example_meta, open_store, write_store
 
 BASE = """
 format = 1
@@ -136,6 +139,31 @@ def test_with_one_seed_the_clips_are_tested(home):
     assert any("it says nothing of other seeds" in note for note in sheet.notes)
     assert all(len(line) == len(sheet.columns) for line in sheet.lines)
     assert r"p (paired bootstrap over clips$^\dagger$)" in to_latex(sheet)
+
+
+def _pools(path: Path, value: float) -> tuple[str, dict[str, str]]:
+    """A store of a teacher, and what a run that read it says of it."""
+    meta = example_meta(extractor="musicnn", output="pools", frames=2, channels=3, dtype="float16")
+    write_store(path, meta=meta, clip_id=["a"], features=np.full((1, 2, 3), value), n_frames=np.array([2]))
+    with open_store(path) as store:
+        return str(path), describe_store(store)
+
+
+def test_stores_of_one_name_in_different_places_are_different_rows(home):
+    (here, one), (there, other) = (_pools(home / name / "musicnn" / "pools.zarr", v) for v, name in enumerate("ab"))
+    text = BASE.replace('teacher = ["musicnn"]', "") + 'loss = "kd"\n'
+    for name, path in (("here", here), ("there", there)):
+        (home / f"{name}.toml").write_text(f'{text}title = "{name}"\nstore = ["{path}"]\n')
+    recipes = [str(home / name) for name in ("here.toml", "there.toml")]
+    first, second = (cells_of([load_recipe(name, changes=["seeds=1"])])[0] for name in recipes)
+    table = read_table(home / "demo" / "clips.parquet")
+    config = json.loads(json.dumps(first.settings.config())) | {"teacher": ["musicnn/pools"], "store": []}
+    stores = [{"extractor": "mel64", "output": "logmel"}, one]
+    make_run(home / "demo" / "runs", table, "kd on all clips", 1, config=config, stores=stores)
+    assert one["content_digest"] != other["content_digest"]
+    filled = fill_table(recipes, changes=["seeds=1"], n_resamples=10)
+    assert [(row.title, row.done) for row in filled.rows] == [("here", (1,)), ("there", ())]
+    assert first.identity != second.identity
 
 
 def test_the_baseline_is_a_row(home):
