@@ -77,18 +77,9 @@ def table(
 
     with listening() as listener:
         filled = fill_table(
-            recipes,
-            data=data,
-            changes=changes,
-            check=check,
-            run=run,
-            workers=workers,
-            scheduler=scheduler,
-            baseline=baseline,
-            n_resamples=resamples,
-            unit=unit,
-            listener=listener,
-        )
+            recipes, data=data, changes=changes, check=check, run=run, workers=workers, scheduler=scheduler,
+            baseline=baseline, n_resamples=resamples, unit=unit, listener=listener,
+        )  # fmt: skip
     show_table("", ["row", "kind", "seeds done", "seeds missing"], filled.state())
     folder = Path(out) if out else tables_dir(filled.data) / filled.name
     sheet = publish(filled.comparison, [row.title for row in filled.rows], folder)

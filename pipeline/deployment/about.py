@@ -13,7 +13,7 @@ from pipeline.deployment.tagger import StudentTagger
 from pipeline.deployment.waveform import shortest_input
 from pipeline.distillation.students.contract import CARD_NAME, WEIGHTS_NAME
 from pipeline.errors import RunError
-from pipeline.evaluation.runs import Run, read_json, read_run
+from pipeline.evaluation.runs import Run, read_json, read_run, without_view
 from pipeline.files import sha256_of
 from pipeline.licences import demands
 from pipeline.provenance import config_hash
@@ -94,8 +94,8 @@ def _provenance(folder: Path) -> dict[str, Any]:
 
 def _teachers(run: Run) -> list[str]:
     mel = run.front_end.get("name")
-    names = [f"{store.get('extractor')}/{store.get('output')}" for store in run.stores if store.get("extractor") != mel]
-    return list(dict.fromkeys(names))
+    names = [(without_view(store.get("extractor")), store.get("output")) for store in run.stores]
+    return list(dict.fromkeys(f"{extractor}/{output}" for extractor, output in names if extractor != mel))
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from pipeline.evaluation.evaluate import Unit
 from pipeline.evaluation.judge import judge
 from pipeline.evaluation.metrics import Reals, Scores
 from pipeline.evaluation.results import Comparison, Measured, Row, SetResult, Spread
-from pipeline.evaluation.runs import Run, reported_splits, splits_of
+from pipeline.evaluation.runs import Run, read_predictions, reported_splits, splits_of, without_view
 from pipeline.evaluation.significance import compare_metric, spread_interval
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.manifest import ClipTable
+from pipeline.texts import some
 
 _TASK = "Comparing"
 
@@ -47,14 +48,14 @@ def compare(
     unit: Unit = "clip",
     listener: Listener = ignore,
 ) -> Comparison:
-    """Judge all runs on the test splits they share.
+    """Judge all runs on the test splits they share, and there on the clips that all of them have scores of.
 
     Args:
         baseline: group that all rows are measured against; by default each row is measured
-            against the student that had the same labels and no teacher.
+            against the student that had the same labels and no teacher, and no views where there is one.
 
     Raises:
-        RunError: no runs, runs of different data, no split in common, or an unknown baseline.
+        RunError: no runs, runs of different data, no split or no clip in common, or an unknown baseline.
     """
     _require_comparable(runs)
     splits = reported_splits(name for name in splits_of(runs[0]) if all(name in splits_of(run) for run in runs))
@@ -64,9 +65,10 @@ def compare(
     baselines = _baselines(groups, baseline)
     judged: dict[str, dict[str, _Judged]] = {}
     counts: dict[str, tuple[tuple[str, ...], Reals]] = {}
+    only = {split: clips for split in splits if (clips := _shared_clips(runs, split, listener)) is not None}
     listener(TaskStarted(_TASK, sum(map(len, groups.values())), "runs"))
     for run in (run for members in groups.values() for run in members):
-        judged[run.name] = _judge_run(run, table, splits, counts, (n_resamples, seed, unit))
+        judged[run.name] = _judge_run(run, (table, only), splits, counts, (n_resamples, seed, unit))
         listener(TaskAdvanced(_TASK, 1, run.name))
     listener(TaskFinished(_TASK))
     rows = [_row(group, groups, baselines[group], judged) for group in groups]
@@ -75,9 +77,11 @@ def compare(
     return Comparison(runs[0].dataset, sets, tuple(rows), n_resamples, unit, table.card)
 
 
-def is_labels_only(run: Run) -> bool:
-    """A student that read no store but that of its own front end."""
-    return run.kind == "student" and all(store.get("extractor") == run.front_end.get("name") for store in run.stores)
+def is_labels_only(run: Run, *, views: bool = False) -> bool:
+    """A student that read no store but that of its own front end, or with ``views`` those of its views, too."""
+    names = [str(store.get("extractor")) for store in run.stores]
+    own = run.front_end.get("name")
+    return run.kind == "student" and all((without_view(name) if views else name) == own for name in names)
 
 
 def _require_comparable(runs: Sequence[Run]) -> None:
@@ -110,8 +114,10 @@ def _baselines(groups: Mapping[str, Sequence[Run]], chosen: str) -> dict[str, st
         raise RunError(f"There is no row {chosen!r} to be the baseline. Rows: {', '.join(sorted(groups))}.")
     if chosen:
         return dict.fromkeys(groups, chosen)
-    plain = {group: members[0] for group, members in groups.items() if is_labels_only(members[0])}
-    return {group: _baseline_of(group, members[0], plain) for group, members in groups.items()}
+    first = {group: members[0] for group, members in groups.items()}
+    plain = {group: run for group, run in first.items() if is_labels_only(run)}
+    heard = {group: run for group, run in first.items() if is_labels_only(run, views=True)}
+    return {group: _baseline_of(group, run, plain) or _baseline_of(group, run, heard) for group, run in first.items()}
 
 
 def _baseline_of(group: str, run: Run, plain: Mapping[str, Run]) -> str | None:
@@ -124,9 +130,26 @@ def _baseline_of(group: str, run: Run, plain: Mapping[str, Run]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def _shared_clips(runs: Sequence[Run], split: str, listener: Listener) -> frozenset[str] | None:
+    """Ids of the clips of a split that all runs have scores of; None where they all have the same.
+
+    A probe has no scores of clips that its teacher could not hear.
+    """
+    sets = [frozenset(read_predictions(run, split).clip_id.tolist()) for run in runs]
+    shared, known = frozenset.intersection(*sets), frozenset.union(*sets)
+    if shared == known:
+        return None
+    short = [run.name for run, clips in zip(runs, sets, strict=True) if clips != known]
+    text = f"{runs[0].dataset.name}, split {split}: {len(known - shared):,} of {len(known):,} clips"
+    if not shared:
+        raise RunError(f"{text} are without scores of some of the runs {some(short)}: there is no clip to compare on.")
+    listener(Warned(f"{text} are left out of all rows, since some runs lack scores of them: {some(short)}."))
+    return shared
+
+
 def _judge_run(
     run: Run,
-    table: ClipTable,
+    data: tuple[ClipTable, Mapping[str, frozenset[str]]],
     splits: Sequence[str],
     counts: dict[str, tuple[tuple[str, ...], Reals]],
     settings: tuple[int, int, Unit],
@@ -134,16 +157,13 @@ def _judge_run(
     """Judge a run; ``counts`` keeps the resamples of each set, drawn at its first use."""
     n_resamples, seed, unit = settings
     found = {}
-    for part in judge(run, table, splits):
+    table, only = data
+    for part in judge(run, table, splits, only=only):
         order = np.argsort(np.array(part.keys, dtype=object), kind="stable")
         keys = tuple(part.keys[index] for index in order)
         if part.name not in counts:
             units = [part.units[index] for index in order] if unit == "group" else None
             counts[part.name] = keys, draw(len(keys), n_resamples=n_resamples, seed=seed, units=units)
-        if counts[part.name][0] != keys:
-            raise RunError(
-                f"Run {run.name!r} has other clips in split {part.name!r} than the runs before it. Train again."
-            )
         resampled = resample(part.labels[order], part.scores[order], counts[part.name][1])
         found[part.name] = _Judged(part.score(run), resampled, len(keys))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ class JudgedSet:
         keys: [items], clip ids or paths, the same for all runs of the split.
         labels: [items, classes], int8.
         scores: [items, classes].
-        units: [items], what must be drawn together when groups rather than clips are resampled.
+        units: [items], what must be drawn together when groups rather than clips are resampled; the
+            clips of one file where it has no group.
     """
 
     name: str
@@ -71,21 +72,33 @@ def require_same_table(run: Run, table: ClipTable, path: Path) -> None:
         )
 
 
-def judge(run: Run, table: ClipTable, splits: Sequence[str]) -> Iterator[JudgedSet]:
+def judge(
+    run: Run, table: ClipTable, splits: Sequence[str], *, only: Mapping[str, Collection[str]] | None = None
+) -> Iterator[JudgedSet]:
     """Each split by clip, and by file too where some file has several clips.
+
+    Args:
+        only: of some splits, the ids of the clips to judge; all of the others.
 
     Raises:
         RunError: predictions that are damaged, or of clips that are not in the table.
     """
     for split in splits:
         predictions = read_predictions(run, split)
+        if only and split in only:
+            predictions = _those(predictions, only[split])
         part = table.select(_rows(run, table, split, predictions))
-        keys, units = tuple(map(str, part.clip_id)), tuple(map(str, part.group))
+        keys, units = tuple(map(str, part.clip_id)), tuple(map(str, np.where(part.group != "", part.group, part.path)))
         yield JudgedSet(split, keys, part.labels, predictions.scores, units)
         if len(set(part.path.tolist())) < len(part):
             paths, scores, labels = by_file(part, predictions.scores)
             groups = dict(zip(part.path.tolist(), units, strict=True))
             yield JudgedSet(split + FILES, tuple(paths), labels, scores, tuple(groups[path] for path in paths))
+
+
+def _those(predictions: Predictions, clips: Collection[str]) -> Predictions:
+    rows = [row for row, clip_id in enumerate(predictions.clip_id.tolist()) if clip_id in clips]
+    return Predictions(predictions.clip_id[rows], predictions.scores[rows])
 
 
 def _rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,15 @@ class Predictions:
 
     clip_id: NDArray[np.object_]
     scores: NDArray[np.float32]
+
+
+def without_view(extractor: object) -> str:
+    """The extractor that hears clips as they are, of one that hears a view of them.
+
+    >>> without_view("mel-small-view2"), without_view("musicnn")
+    ('mel-small', 'musicnn')
+    """
+    return re.sub(r"-view\d+$", "", str(extractor))
 
 
 def read_run(folder: Path, *, unfinished: bool = False) -> Run:

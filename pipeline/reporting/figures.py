@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline import registry
 from pipeline.evaluation.results import Comparison
-from pipeline.evaluation.runs import read_history
+from pipeline.evaluation.runs import read_history, without_view
 from pipeline.files import publish_bytes
 from pipeline.reporting import plots
 from pipeline.reporting.budgets import budgets
@@ -43,7 +43,7 @@ def _sizes(comparison: Comparison) -> Mapping[str, int]:
     found = {}
     for row in comparison.rows:
         run = row.runs[0]
-        names = {str(store.get("extractor")) for store in run.stores} - {str(run.front_end.get("name"))}
+        names = {without_view(store.get("extractor")) for store in run.stores} - {str(run.front_end.get("name"))}
         if row.kind == "student":
             found[row.group] = run.n_parameters
         elif names and all(name in teachers and teachers[name].n_parameters for name in names):

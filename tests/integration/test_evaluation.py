@@ -17,6 +17,7 @@ from pipeline.evaluation.comparison import compare
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.judge import find_table
 from pipeline.evaluation.runs import list_runs, read_history, read_predictions, read_run, splits_of
+from pipeline.events import Warned
 from pipeline.manifest import read_table, write_table
 
 
@@ -72,6 +73,46 @@ def test_drawing_groups_widens_the_interval(tmp_path):
         widths.append(high - low)
     assert widths[1] > 0
     assert widths[1] != widths[0]
+
+
+def test_clips_without_a_group_are_drawn_by_their_files(tmp_path):
+    table = make_table(tmp_path / "demo", clips_per_file=10)
+    write_table(replace(table, group=np.full(len(table), "", object)), tmp_path / "demo" / "clips.parquet")
+    bare = read_table(tmp_path / "demo" / "clips.parquet")
+    folder = make_run(tmp_path / "demo" / "runs", bare, "labels only", 1)
+    for found in evaluate([folder], n_resamples=50, unit="group")["labels-only-s1"]["splits"].values():
+        assert found["map_ci"][0] < found["map"] < found["map_ci"][1]
+
+
+def test_rows_are_compared_on_the_clips_that_all_runs_know(folder, tmp_path):
+    table, plain = read_table(folder / "clips.parquet"), read_run(folder / "runs" / "labels-only-s1")
+    probe = make_run(tmp_path, table, "teacher probe", 1)
+    path = probe / "predictions" / "test.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{name: values[3:] for name, values in arrays.items()})
+    told = []
+    found = compare([plain, read_run(probe)], table, n_resamples=20, listener=told.append)
+    assert [row.sets["test"].n_items for row in found.rows] == [147, 147]
+    assert [row.sets["test-unseen"].n_items for row in found.rows] == [150, 150]
+    warned = [event.text for event in told if isinstance(event, Warned)]
+    assert warned == [
+        "demo, split test: 3 of 150 clips are left out of all rows, since some runs lack scores of them: "
+        "'teacher-probe-s1'."
+    ]
+    np.savez(path, **{name: values[:0] for name, values in arrays.items()})
+    with pytest.raises(RunError, match=r"150 of 150 clips .*'teacher-probe-s1'.* no clip to compare"):
+        compare([plain, read_run(probe)], table)
+
+
+def test_without_another_a_student_on_labels_and_views_is_the_baseline(folder, tmp_path):
+    table, mel = read_table(folder / "clips.parquet"), {"extractor": "mel64", "output": "logmel"}
+    views = [mel, mel | {"extractor": "mel64-view1"}]
+    heard = read_run(make_run(tmp_path, table, "labels only", 1, group="labels, views", stores=views))
+    others = [read_run(folder / "runs" / f"{name}-s1") for name in ("east-kd", "labels-only")]
+    alone = compare([heard, others[0]], table, n_resamples=10)
+    assert {row.baseline for row in alone.rows} == {"labels, views"}
+    both = compare([replace(heard, name="views"), *others], table, n_resamples=10)
+    assert {row.baseline for row in both.rows} == {"cnn-small labels only 200 labels"}
 
 
 def test_rows_are_compared_with_labels_only_seed_by_seed(folder):
