@@ -88,6 +88,10 @@ class Feed:
     of the clip as it is.  Where the features are not in memory, the next window is read while the present
     one is used.
 
+    Args:
+        shuffled_blocks: how many storage blocks are shuffled together, 0 for a free order; None: as suits the
+            memory of this process.  Batches of several processes, or of a run that goes on, are of one order.
+
     Attributes:
         device: where features and answers are kept, and batches are gathered.
     """
@@ -101,9 +105,11 @@ class Feed:
         steps: int,
         first_step: int = 0,
         part: Part = ALONE,
+        shuffled_blocks: int | None = None,
     ) -> None:
         self.features, self.answers, self.plan = features, answers, plan
         self.steps, self.first_step, self.part = steps, first_step, part
+        self.shuffled_blocks = features.shuffled_blocks if shuffled_blocks is None else shuffled_blocks
         self.device = torch.device("cpu")
 
     def __iter__(self) -> Iterator[Batch]:
@@ -122,8 +128,8 @@ class Feed:
             self.plan,
             np.flatnonzero(labelled),
             np.flatnonzero(~labelled),
-            self.features.blocks(),
-            self.features.group_blocks,
+            self.features.blocks() if self.shuffled_blocks else None,
+            self.shuffled_blocks,
         )
         return islice(order, self.first_step, self.steps)
 

@@ -187,10 +187,13 @@ class FeatureSet:
         """How many clips a window holds where not everything is in memory."""
         return self.group_blocks * max(1, self.columns[0].store.block_clips)
 
-    def blocks(self) -> NDArray[np.int64] | None:
-        """[clips], the storage block of each position in the first store; None when in memory."""
-        if self.resident:
-            return None
+    @property
+    def shuffled_blocks(self) -> int:
+        """How many storage blocks are shuffled together; 0: clips are shuffled freely, since all are in memory."""
+        return 0 if self.resident else self.group_blocks
+
+    def blocks(self) -> NDArray[np.int64]:
+        """[clips], the storage block of each position in the first store."""
         return np.asarray(self.columns[0].rows // max(1, self.columns[0].store.block_clips), np.int64)
 
     def window(self, keys: NDArray[np.int64]) -> Window:

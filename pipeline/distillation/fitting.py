@@ -27,11 +27,16 @@ from pipeline.events import Listener, Note, TaskAdvanced, TaskFinished, TaskStar
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """Training clips with what they should become, and the splits that choose the checkpoint."""
+    """Training clips with what they should become and their order, and the splits that choose the checkpoint.
+
+    Attributes:
+        shuffled_blocks: see :class:`Feed`.
+    """
 
     features: FeatureSet
     answers: Answers
     exams: tuple[Exam, ...]
+    shuffled_blocks: int
 
 
 def fit(
@@ -82,7 +87,10 @@ def fit(
         return
     if part.writes:
         ready(resumed)
-    feed = Feed(lesson.features, lesson.answers, plan, steps=settings.steps, first_step=first, part=part)
+    feed = Feed(
+        lesson.features, lesson.answers, plan, steps=settings.steps, first_step=first, part=part,
+        shuffled_blocks=lesson.shuffled_blocks,
+    )  # fmt: skip
     batches = place(feed, settings.data_on, torch.device(devices[part.rank]), listener)
     listener(TaskStarted(folder.name, settings.steps, "steps"))
     listener(TaskAdvanced(folder.name, first))

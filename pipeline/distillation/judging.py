@@ -113,7 +113,8 @@ def _best_threshold(scores: NDArray[np.floating[Any]], labels: NDArray[np.int8])
     order = np.argsort(-scores[known], kind="stable")
     hits = np.cumsum(positive[order])
     f1 = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
+    ordered = scores[known][order].astype(np.float64)
+    f1[:-1][np.diff(ordered) == 0] = -1.0  # no threshold lies between equal scores
     best = int(f1.argmax())
-    ordered = scores[known][order]
     below = ordered[best + 1] if best + 1 < len(ordered) else ordered[best]
     return float((ordered[best] + below) / 2)

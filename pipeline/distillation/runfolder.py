@@ -95,6 +95,12 @@ class RunFolder:
         facts = {"format": _FORMAT, "name": self.name, "config": self.config, "config_hash": self.identity}
         publish_json(self.path / "run.json", facts | dict(about) | {"complete": complete})
 
+    def kept(self, key: str, usual: int) -> int:
+        """A whole number that ``run.json`` says of a run that is not complete; ``usual`` where it says none."""
+        file = self.path / "run.json"
+        found = json.loads(file.read_text()).get(key) if file.is_file() else None
+        return found if isinstance(found, int) else usual
+
     def write_recipe(self, text: str) -> None:
         """Publish ``recipe.toml``: the settings, to repeat the run."""
         publish_bytes(self.path / "recipe.toml", text.encode())

@@ -65,7 +65,8 @@ class TrainSettings:
         seed: of the subset, the initial weights, the batches and the augmentation.
         steps: optimiser steps.
         batch: clips per step; part of the definition of losses on batch geometry (the paper: 16).
-        labelled_share: share of the batch that has labels, where unlabelled clips take part.
+        labelled_share: share of the batch that has labels, where unlabelled clips take part: at least one
+            clip of either kind, also with 0 and 1.
         lr, weight_decay, clip_norm: of the optimiser; ``clip_norm`` 0 does not clip.
         schedule: ``onecycle`` (AdamW, peak ``lr``), ``plateau`` (Adam, the paper's) or
             ``constant`` (AdamW).

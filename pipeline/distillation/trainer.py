@@ -178,6 +178,8 @@ def _run(opened: _Opened, part: Part, listener: Listener, ready: Ready = alone) 
     material = _gather(opened, part, listener)
     answers, exams = material.answers, _exams(settings, material)
     about = describe_run(settings, opened.table, opened.mel, opened.teachers, answers, views=opened.all_views)
+    order = _order(folder, part, material.features[TRAIN])
+    about["shuffled_blocks"] = order
     if part.writes:
         folder.write(about, complete=False)
         names = [store.meta.name for store in opened.teachers]
@@ -185,10 +187,16 @@ def _run(opened: _Opened, part: Part, listener: Listener, ready: Ready = alone) 
         if material.scored is not None:
             folder.write_teacher_scores(material.scored.clip_id, material.scored.logits)
     module = _module(opened)
-    lesson = Lesson(material.features[TRAIN], answers, exams)
+    lesson = Lesson(material.features[TRAIN], answers, exams, order)
     fit(module, lesson, settings, folder, part, listener=listener, ready=ready)
     if part.writes:
         _finish(opened, module, material, about)
+
+
+def _order(folder: RunFolder, part: Part, features: FeatureSet) -> int:
+    """How clips are shuffled: as the memory allows where the run begins, and then so in all its processes and parts."""
+    usual = features.shuffled_blocks
+    return usual if part.writes and folder.state == "new" else folder.kept("shuffled_blocks", usual)
 
 
 def _gather(opened: _Opened, part: Part, listener: Listener) -> _Material:
@@ -230,10 +238,16 @@ def _require_splits(settings: TrainSettings, splits: Mapping[str, Split]) -> Non
 
 
 def _share_memory(splits: dict[str, Split], budget_bytes: int) -> dict[str, FeatureSet]:
-    """Training clips are the first to be held in memory, the others while there is room."""
+    """Training clips are the first to be held in memory, the others while there is room.
+
+    Where the training clips do not fit, their windows leave a third to the others.
+    """
     features: dict[str, FeatureSet] = {}
     for name in sorted(splits, key=(TRAIN, VALID).__contains__, reverse=True):
         features[name] = splits[name].features(budget_bytes)
+        if name == TRAIN and not features[name].resident:
+            features[name] = splits[name].features(budget_bytes - budget_bytes // 3)
+            budget_bytes //= 3
         budget_bytes -= features[name].n_bytes if features[name].resident else 0
     return features
 

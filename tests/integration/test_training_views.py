@@ -95,6 +95,21 @@ def test_going_on_gives_what_would_have_been(home: Path, memory_gb: float) -> No
     assert one["train_total"].tolist() == two["train_total"].tolist()
 
 
+def test_going_on_with_other_memory_gives_what_would_have_been(home: Path) -> None:
+    whole = train(_settings(name="whole", memory_gb=1e-6, views=0))
+
+    def die(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.step == 5:
+            raise RuntimeError("pulled the plug")
+
+    with pytest.raises(RuntimeError, match="pulled the plug"):
+        train(_settings(name="parts", memory_gb=1e-6, views=0), die)
+    parts = train(_settings(name="parts", memory_gb=1.0, views=0))
+    assert json.loads((parts / "run.json").read_text())["shuffled_blocks"] > 0
+    one, two = (read_history(read_run(path)) for path in (whole, parts))
+    assert one["train_total"].tolist() == two["train_total"].tolist()
+
+
 def test_only_training_clips_are_heard_in_views(home: Path) -> None:
     """Views far off: a student that met them in validation or prediction would tell other things."""
     write_view("mel-small", "logmel", 1)

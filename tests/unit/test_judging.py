@@ -28,6 +28,15 @@ def test_thresholds_have_the_highest_f1_on_known_labels() -> None:
         assert f1(chosen) == pytest.approx(max(f1(value) for value in s))
 
 
+def test_no_threshold_lies_between_equal_scores() -> None:
+    labels = np.array([[1], [1], [1], [0], [0], [0], [0]], np.int8)
+    tied = np.array([[0.9], [0.5], [0.5], [0.5], [0.5], [0.5], [0.5]], np.float32)
+    assert choose_thresholds(tied, labels) == [0.5]  # all: 2 x 3 / (3 + 7) > 2 x 1 / (3 + 1) only with some of them
+    near = np.array([[0.5], [np.nextafter(np.float32(0.5), np.float32(0))]], np.float32)
+    (chosen,) = choose_thresholds(near, np.array([[1], [0]], np.int8))
+    assert near[1, 0] < chosen <= near[0, 0]
+
+
 def test_classes_of_one_kind_keep_the_usual_threshold() -> None:
     labels = np.array([[1, 0, -1], [1, 0, -1]], np.int8)
     assert choose_thresholds(np.full((2, 3), 0.3), labels) == [0.5, 0.5, 0.5]
