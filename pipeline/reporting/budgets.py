@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from matplotlib.figure import Figure
 
@@ -13,7 +13,7 @@ from pipeline.reporting.plots import Plot, clip_sets, draw, panels
 from pipeline.reporting.theme import MUTED, colours
 from pipeline.reporting.words import n_common, set_title
 
-_BUDGET = ("labelled", "unlabelled", "seed")
+_BUDGET = ("labelled", "seed", "unlabelled")
 
 
 def budgets(comparison: Comparison) -> Plot | None:
@@ -53,12 +53,8 @@ def budgets(comparison: Comparison) -> Plot | None:
 
 def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows of the same settings but for the labels, by the words that their titles share, fewest labels first."""
-    alike: dict[str, list[Row]] = {}
-    for row in rows:
-        config = {key: value for key, value in row.runs[0].config.items() if key not in _BUDGET}
-        alike.setdefault(json.dumps([row.kind, config], sort_keys=True), []).append(row)
-    found = {}
-    for members in alike.values():
+    found: dict[str, list[Row]] = {}
+    for members in _lines(rows):
         words = [row.group.split() for row in members]
         shared = " ".join(words[0][: n_common(words)]) if len(words) > 1 else members[0].group
         title = shared.rstrip(" ,:;") or members[0].group
@@ -66,3 +62,19 @@ def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
             members, key=lambda row: row.runs[0].n_labelled
         )
     return found
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Rows alike but for the labels; where some have equally many, those of as many unlabelled clips, too."""
+    for members in _alike(rows, _BUDGET):
+        counts = {row.runs[0].n_labelled for row in members}
+        yield from [members] if len(counts) == len(members) else _alike(members, _BUDGET[:2])
+
+
+def _alike(rows: Sequence[Row], but: Sequence[str]) -> Iterable[list[Row]]:
+    """Rows of the same kind and settings but for some of them."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        config = {key: value for key, value in row.runs[0].config.items() if key not in but}
+        found.setdefault(json.dumps([row.kind, config], sort_keys=True), []).append(row)
+    return found.values()

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 from extracting import ROOT
+from fakeruns import make_run, make_table
 from lively import CLASSES, lively_run, music
 
 from cli import main
@@ -23,6 +24,7 @@ from pipeline import registry
 from pipeline.audio.extractor import build_extractor
 from pipeline.audio.mel import LogMel
 from pipeline.deployment import export
+from pipeline.deployment.about import describe_model
 from pipeline.deployment.export import export_onnx
 from pipeline.deployment.onnx_tagger import load_onnx_tagger, open_session, run_session
 from pipeline.deployment.proof import LOGIT_TOLERANCE, TOLERANCE, difference, prove, signals
@@ -110,6 +112,15 @@ def test_the_file_says_what_it_is(model: bytes) -> None:
     assert [dim.dim_param for dim in proto.graph.input[0].type.tensor_type.shape.dim] == ["batch", "samples"]
     for word in (b"/work", b"/home", b"/root", b".py", b"site-packages"):
         assert word not in model
+
+
+def test_views_are_no_teachers_of_their_own(tmp_path: Path) -> None:
+    folder = shutil.copytree(GOLDEN, tmp_path / "run")
+    mel, teacher = {"extractor": "mel64", "output": "logmel"}, {"extractor": "musicnn", "output": "pools"}
+    views = [mel | {"extractor": "mel64-view1"}, teacher | {"extractor": "musicnn-view1"}]
+    made = make_run(tmp_path, make_table(tmp_path / "demo"), "east-kd", 1, stores=[mel, teacher, *views])
+    shutil.copy(made / "run.json", folder)
+    assert json.loads(describe_model(folder, load_tagger(folder))["provenance"])["teachers"] == ["musicnn/pools"]
 
 
 def test_models_of_others_are_refused(tmp_path: Path, model: bytes) -> None:

@@ -159,6 +159,15 @@ def test_rows_over_label_budgets_are_lines(tmp_path):
     read_page(made.page)
 
 
+def test_rows_of_equally_many_labels_are_no_line(tmp_path):
+    table = make_table(tmp_path / "demo")
+    for row, others in (("labels only", 0), ("kd on all clips", 700)):
+        config = {"loss": "kd", "labelled": 200, "unlabelled": others}
+        make_run(tmp_path / "demo" / "runs", table, row, 1, group=f"KD, {others} others", config=config)
+    report(folders=sorted((tmp_path / "demo" / "runs").iterdir()), out=tmp_path / "out", **FAST)
+    assert not (tmp_path / "out" / "figures" / "budget.svg").exists()
+
+
 def test_one_run_alone_still_makes_a_page(tmp_path):
     folder = make_run(tmp_path / "demo" / "runs", make_table(tmp_path / "demo"), "labels only", 1)
     (folder / "history.csv").unlink()
