@@ -65,21 +65,19 @@ def fit(
     first = progress["step"]
     if settings.tensorboard and part.writes:
         listener = Scalars(folder.path, progress["history"], listener)
-    n_labelled = int(lesson.answers.labelled.sum())
-    n_other = len(lesson.answers.labelled) - n_labelled
-    plan = plan_batches(
-        settings.batch, settings.labelled_share, labelled=n_labelled, unlabelled=n_other, seed=settings.seed
-    )
+    feed = _feed(lesson, settings, first, part)
     watcher = Watcher(
         folder,
         lesson.exams,
         every=settings.validation_steps(),
         patience=settings.patience,
         stop_on=settings.stop_on,
-        steps_per_epoch=max(1.0, len(lesson.features) / plan.size),
+        steps_per_epoch=max(1.0, len(lesson.features) / feed.plan.size),
         listener=listener,
     )
-    listener(Note(f"{folder.name}: {n_labelled:,} labelled and {n_other:,} other clips, {_where(settings, devices)}"))
+    n, n_labelled = len(lesson.features), int(lesson.answers.labelled.sum())
+    where = _where(settings, devices)
+    listener(Note(f"{folder.name}: {n_labelled:,} labelled and {n - n_labelled:,} other clips, {where}"))
     if resumed:
         listener(Note(f"Going on from step {first:,}."))
     if watcher.is_stale(progress["history"]):  # it was stopped before it could say that it is done
@@ -87,10 +85,6 @@ def fit(
         return
     if part.writes:
         ready(resumed)
-    feed = Feed(
-        lesson.features, lesson.answers, plan, steps=settings.steps, first_step=first, part=part,
-        shuffled_blocks=lesson.shuffled_blocks,
-    )  # fmt: skip
     batches = place(feed, settings.data_on, torch.device(devices[part.rank]), listener)
     listener(TaskStarted(folder.name, settings.steps, "steps"))
     listener(TaskAdvanced(folder.name, first))
@@ -102,6 +96,22 @@ def fit(
         )
         part_ways()
     listener(TaskFinished(folder.name))
+
+
+def _feed(lesson: Lesson, settings: TrainSettings, first: int, part: Part) -> Feed:
+    """The batches from step ``first`` on."""
+    n_labelled = int(lesson.answers.labelled.sum())
+    n_other = len(lesson.answers.labelled) - n_labelled
+    share, seed = settings.labelled_share, settings.seed
+    return Feed(
+        lesson.features,
+        lesson.answers,
+        plan_batches(settings.batch, share, labelled=n_labelled, unlabelled=n_other, seed=seed),
+        steps=settings.steps,
+        first_step=first,
+        part=part,
+        shuffled_blocks=lesson.shuffled_blocks,
+    )
 
 
 def _where(settings: TrainSettings, devices: Sequence[str]) -> str:
