@@ -189,11 +189,13 @@ def score_clips(
     listener: Listener,
     *,
     views: Sequence[Sequence[StoreReader]] = (),
+    missing: str = "drop",
 ) -> tuple[Scored, ClipTable]:
     """Fit the probe on the labelled training clips and score every clip that all teachers know.
 
     Args:
         views: for each of the stores, those of its views; the probe is fitted on them beside the clips.
+        missing: ``drop`` or ``error``, for labelled clips that a view lacks.
 
     Returns:
         The scores, and the table of the clips that have them.
@@ -207,7 +209,7 @@ def score_clips(
         table.labels[train],
         table.task,
         valid=(features[valid], table.labels[valid]),
-        views=[_view_features(table.select(train), view, listener) for view in zip(*views, strict=True)],
+        views=[_view_features(table.select(train), view, missing, listener) for view in zip(*views, strict=True)],
     )
     there = np.isfinite(features).all(axis=1)
     logits = probe.logits(features[there])
@@ -217,12 +219,14 @@ def score_clips(
     return Scored(table.clip_id[there], logits, probe), table.select(np.flatnonzero(there))
 
 
-def _view_features(train: ClipTable, stores: Sequence[StoreReader], listener: Listener) -> NDArray[np.float32]:
+def _view_features(
+    train: ClipTable, stores: Sequence[StoreReader], missing: str, listener: Listener
+) -> NDArray[np.float32]:
     """What all teachers heard in one view of each labelled training clip, NaN elsewhere: [clips, channels]."""
     labelled = np.flatnonzero(train.labelled())
     joins = join_stores(train.clip_id[labelled], stores)
     for join, store in zip(joins, stores, strict=True):
-        check_join(join, train.select(labelled), store, "drop", listener)
+        check_join(join, train.select(labelled), store, missing, listener)
     found = clip_features([Column(store, join.rows) for store, join in zip(stores, joins, strict=True)])
     features = np.full((len(train), found.shape[1]), np.nan, np.float32)
     features[labelled] = found

@@ -83,7 +83,7 @@ def _run(
     listener(TaskStarted(folder.name, None, "probes"))
     visible = visible_labels(table, settings, listener)
     check_material(table, visible, teachers, settings.missing, listener)
-    scored, there = score_clips(settings.probe, visible, teachers, listener, views=views)
+    scored, there = score_clips(settings.probe, visible, teachers, listener, views=views, missing=settings.missing)
     names = [store.meta.name for store in teachers]
     folder.write_recipe(recipe_text(settings, teachers=names, dataset=table.name))
     folder.write_teacher_scores(scored.clip_id, scored.logits)

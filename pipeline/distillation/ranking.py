@@ -80,7 +80,7 @@ def rank_teachers(
     Args:
         stores: names of stores of the dataset (``musicnn/pools``), paths or addresses.
         labelled: how many training clips may show their labels; None takes all.
-        folds: how often the clips are split; groups stay whole.
+        folds: how often the clips are split; groups stay whole, and files that have none.
 
     Raises:
         SettingError: no store named, fewer than two folds, or fewer labelled groups than folds.
@@ -118,7 +118,7 @@ def _rank(train: ClipTable, stores: Sequence[StoreReader], seed: int, folds: int
     usable = train.labelled() & there
     if lacking := int((train.labelled() & ~there).sum()):
         listener(Warned(f"{lacking:,} labelled clips are left out: not all of these stores have them."))
-    groups = np.where(train.group != "", train.group, train.clip_id)[usable].astype(str)
+    groups = np.where(train.group != "", train.group, train.path)[usable].astype(str)
     if len(set(groups)) < folds:
         raise _too_few(len(set(groups)), int(usable.sum()), folds)
     if len(parts) > 1:

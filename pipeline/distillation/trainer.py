@@ -209,7 +209,10 @@ def _gather(opened: _Opened, part: Part, listener: Listener) -> _Material:
     check_material(opened.table, visible, (opened.mel, *opened.teachers, *opened.views), settings.missing, listener)
     scored: Scores | None = None
     if loss.uses_kd and part.writes:
-        scored = score_clips(settings.probe, visible, opened.teachers, listener, views=opened.teacher_views)[0]
+        views = opened.teacher_views
+        scored = score_clips(settings.probe, visible, opened.teachers, listener, views=views, missing=settings.missing)[
+            0
+        ]
     elif loss.uses_kd:
         scored = Scores(*opened.folder.read_teacher_scores())
     stores = (opened.mel, *opened.teachers) if loss.uses_features else (opened.mel,)

@@ -101,5 +101,9 @@ def test_what_cannot_be_ranked_is_said(home: Path, monkeypatch: pytest.MonkeyPat
     table = read_table(layout.table_path("tiny"))
     one_group = replace(table, group=np.where(table.split == "train", "song", table.group).astype(object))
     write_table(one_group, home / "one.parquet")
-    with pytest.raises(SettingError, match="1 groups of labelled clips cannot make 5 folds"):
-        rank_teachers(["teach/clip"], data=str(home / "one.parquet"))
+    in_train = one_group.group == "song"
+    path = np.where(in_train, "song.wav", table.path).astype(object)
+    write_table(replace(table, group=np.full(len(table), "", object), path=path), home / "one-file.parquet")
+    for name in ("one", "one-file"):
+        with pytest.raises(SettingError, match="1 groups of labelled clips cannot make 5 folds"):
+            rank_teachers(["teach/clip"], data=str(home / f"{name}.parquet"))

@@ -158,3 +158,19 @@ def test_a_probe_is_fitted_on_views_of_labelled_clips(home: Path) -> None:
     assert run["probe"] == facts["probe"]
     with pytest.raises(SettingError, match="--probe-views goes with the ridge probe"):
         ProbeSettings("tiny", probe="logistic", probe_views=1)
+
+
+def test_labelled_clips_that_a_view_lacks_are_refused_where_that_is_asked_for(home: Path) -> None:
+    write_view("teach", "clip", 1)
+    place = layout.store_path("tiny", "teach-view1", "clip")
+    with open_store(place) as view:
+        rows = np.arange(0, len(view), 2)
+        features, ids, meta = view.read(rows).astype(np.float32), view.clip_id[rows].tolist(), view.meta
+    shutil.rmtree(place)
+    n_frames = np.full(len(ids), meta.frames)
+    write_store(place, meta=replace(meta, content_digest=""), clip_id=ids, features=features, n_frames=n_frames)
+    settings = ProbeSettings("tiny", labelled=24, probe_views=1, missing="error")
+    with pytest.raises(StoreError, match=r"teach-view1/clip: .* missing .*--missing error refuses that"):
+        probe(settings)
+    facts = json.loads((probe(replace(settings, missing="drop")) / "run.json").read_text())
+    assert 0 < facts["probe"]["n_views"] < 24
