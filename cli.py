@@ -34,6 +34,14 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
 }
 
 
+#: Commands that do not begin again when they are given again after an interruption.
+_GO_ON = frozenset(
+    ["extract", "train", "experiment", "table", "sweep", "data build", "weights get"]
+    + [f"store {name}" for name in ("merge", "subset", "convert", "pool", "import", "push", "pull")]
+)
+_BEGINS_AGAIN = "Nothing is left half-written; the same command begins again."
+
+
 class _Sectioned(click.Group):
     """A group whose help lists its commands by section."""
 
@@ -55,6 +63,9 @@ def east(ctx: click.Context, verbose: bool, quiet: bool) -> None:
 
     Stage one extracts teacher embeddings and mels from all audio into stores; stage two trains
     students from the stores alone.
+
+    Exit status: 0 done; 1 something failed or cannot be done, and one message says what; 2 an option,
+    argument or setting is wrong; 130 interrupted. `east store diff` has two of its own.
     """
     ctx.obj = {"verbose": verbose, "quiet": quiet}
 
@@ -63,6 +74,13 @@ teachers.add_command(rank)
 for _commands in SECTIONS.values():
     for _command in _commands:
         east.add_command(_command)
+
+
+def _interrupted(arguments: Sequence[str]) -> str:
+    """What the same command will do."""
+    names = [name for name in arguments if not name.startswith("-")]
+    goes_on = bool(names) and (names[0] in _GO_ON or " ".join(names[:2]) in _GO_ON)
+    return "What was finished is kept; the same command goes on from there." if goes_on else _BEGINS_AGAIN
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             click.echo(printable(f"  {note}"), err=True)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted. What was finished is kept; the same command goes on from there.", err=True)
+        click.echo(f"Interrupted. {_interrupted(sys.argv[1:] if arguments is None else arguments)}", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)

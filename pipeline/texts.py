@@ -46,6 +46,15 @@ def shown(value: object, most: int = _MOST_CHARACTERS) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
+def counted(n: int, noun: str) -> str:
+    """A number and its noun, whose plural has an s.
+
+    >>> counted(1, "clip"), counted(2000, "clip")
+    ('1 clip', '2,000 clips')
+    """
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+
+
 def some(names: Sequence[str], most: int = 5) -> str:
     """The first few names, and how many more there are.
 

@@ -290,7 +290,7 @@ def _check_finite(samples: Samples, start: int, rate_hz: int, name: str) -> None
         return
     first = int(np.argmin(finite))
     raise AudioValueError(
-        f"{len(samples) - int(finite.sum())} samples are not finite numbers, the first at "
+        f"samples that are not finite numbers: {len(samples) - int(finite.sum()):,}, the first at "
         f"{seconds(start + first, rate_hz):.3f} s; the program that wrote it divided by zero",
         name=name,
     )

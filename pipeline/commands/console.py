@@ -96,7 +96,8 @@ class Renderer:
             case ShardDone():
                 if self.verbose:
                     self.console.print(
-                        f"{_safe(event.store)}: shard {event.shard}, {event.n_done} done, {event.n_failed} failed"
+                        f"{_safe(event.store)}: shard {event.shard}, {event.n_done} done, {event.n_failed} failed",
+                        soft_wrap=True,
                     )
 
     def _start(self, event: TaskStarted) -> None:
@@ -123,7 +124,9 @@ class Renderer:
     def _epoch(self, event: EpochDone) -> None:
         if self.verbose:
             values = ", ".join(f"{key} {value:.4g}" for key, value in event.values.items())
-            self.console.print(f"{_safe(event.run)} step {event.step}: {_safe(values)}", highlight=False)
+            self.console.print(
+                f"{_safe(event.run)} step {event.step}: {_safe(values)}", highlight=False, soft_wrap=True
+            )
 
     def _print_plain(self, task: str) -> None:
         self._print_plain_id(task, self._ids[task])
@@ -133,10 +136,11 @@ class Renderer:
         elapsed = task.elapsed or 0.0
         rate = task.completed / elapsed if elapsed else 0.0
         total = f"/{task.total:,.0f}" if task.total else ""
-        left = f", {max(0.0, task.total - task.completed) / rate:,.0f} s left" if task.total and rate else ""
-        unit, detail = task.fields.get("unit", ""), task.fields["detail"]
+        to_do = max(0.0, (task.total or 0.0) - task.completed)
+        left = f", {to_do / rate:,.0f} s left" if to_do and rate else ""
+        unit, detail = task.fields.get("unit", ""), task.fields["detail"] and f", {task.fields['detail']}"
         self.console.print(
-            f"{_safe(name)}: {task.completed:,.0f}{total} {unit}, {rate:,.1f} {unit}/s{left} {detail}".rstrip(),
+            f"{_safe(name)}: {task.completed:,.0f}{total} {unit}, {rate:,.1f} {unit}/s{left}{detail}",
             highlight=False,
             soft_wrap=True,
         )

@@ -20,6 +20,7 @@ from pipeline.errors import SettingError, StoreError, TrainingError
 from pipeline.events import Listener, Note, Warned
 from pipeline.manifest import ClipTable
 from pipeline.stores import StoreReader
+from pipeline.texts import counted, shown
 
 TRAIN, VALID, UNLABELLED = "train", "valid", "unlabelled"
 _HELD_OUT = 0.15
@@ -67,7 +68,7 @@ def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
     valid split, 15 % of train is held out; clips of one group (a song, an artist) stay together.
 
     Raises:
-        SettingError: there are no training clips, or no classes.
+        SettingError: there are no training clips, no classes, or no valid split and one group to hold out.
     """
     if not table.classes:
         raise SettingError(f"{table.name!r} has no classes: there is nothing to learn.")
@@ -80,7 +81,12 @@ def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
     if (used.split == VALID).any():
         return _with_unlabelled(used)
     held = _held_out(used)
-    listener(Note(f"{table.name} has no split {VALID!r}: {int(held.sum()):,} of its training clips are held out."))
+    listener(
+        Note(
+            f"{table.name} has no split {VALID!r}: {int(held.sum()):,} of its {int((used.split == TRAIN).sum()):,} "
+            "training clips are held out, groups whole."
+        )
+    )
     heard = (used.split == UNLABELLED) & np.isin(used.group, list(set(used.group[held]) - {""}))
     held_out = replace(used, split=np.where(held, VALID, used.split).astype(object))
     return _with_unlabelled(held_out.select(~heard))  # no music of the validation clips is trained on
@@ -102,6 +108,13 @@ def _held_out(table: ClipTable) -> NDArray[np.bool_]:
     train = np.asarray(table.split == TRAIN)
     keys = np.where(table.group != "", table.group, table.clip_id)
     groups = np.unique(keys[train].astype(str))
+    if len(groups) == 1:
+        n = counted(int(train.sum()), "training clip")
+        raise SettingError(
+            f"{table.name!r} has no split {VALID!r}, and none can be held out: {n} in one group, "
+            f"{shown(groups[0])}, and groups are not divided. Give clips of its clip table the split "
+            f"{VALID!r}, or groups (songs, artists) of their own."
+        )
     chosen = np.random.default_rng(1223).permutation(groups)[: max(1, round(_HELD_OUT * len(groups)))]
     return np.asarray(train & np.isin(keys.astype(str), chosen))
 

@@ -17,7 +17,7 @@ from pipeline.errors import ManifestError, StoreError, TrainingError
 from pipeline.events import Listener, Note, Warned
 from pipeline.manifest import ClipTable, check_table
 from pipeline.stores import StoreReader
-from pipeline.texts import some
+from pipeline.texts import counted, some
 
 #: Defects of a clip table that make labels or joins wrong, and one that makes scores too good.
 _FATAL = ("empty", "duplicate-id", "blank-id", "duplicate-class", "label", "single-label")
@@ -38,7 +38,7 @@ def check_material(
         ManifestError, TrainingError, StoreError: as each check says.
     """
     check_clips(table, listener)
-    check_labels(used, listener)
+    check_labels(used, listener, held_out=not (table.split == "valid").any())
     check_stores(table, used, stores, missing, listener)
 
 
@@ -57,11 +57,12 @@ def check_clips(table: ClipTable, listener: Listener) -> None:
             listener(Warned(f"{table.name}: {problem}. {text}"))
 
 
-def check_labels(table: ClipTable, listener: Listener) -> None:
+def check_labels(table: ClipTable, listener: Listener, *, held_out: bool = False) -> None:
     """Say which classes cannot be learnt, and which no split can judge.
 
     Args:
         table: the clips that are used, with the labels that training sees.
+        held_out: its validation clips were training clips, since the clip table has no such split.
 
     Raises:
         TrainingError: no training clip has a known label, or none can choose among checkpoints.
@@ -73,6 +74,7 @@ def check_labels(table: ClipTable, listener: Listener) -> None:
         raise TrainingError(
             f"None of the {len(train):,} training clips of {table.name!r} has a known label{whole}. Students and the "
             f"probes of teachers learn from some: label clips in its clip table; `east data show {table.name}` counts."
+            f"{_held(table) if held_out else ''}"
         )
     seen, absent = (train == 1).any(axis=0), (train == 0).any(axis=0)
     elsewhere = (table.labels == 1).any(axis=0) & ~seen
@@ -84,10 +86,20 @@ def check_labels(table: ClipTable, listener: Listener) -> None:
     ):
         if rows.any():
             listener(Warned(f"{table.name}: {_classes(table, rows)} {text}."))
-    _check_judges(table, listener)
+    _check_judges(table, listener, held_out=held_out)
 
 
-def _check_judges(table: ClipTable, listener: Listener) -> None:
+def _held(table: ClipTable) -> str:
+    """How the validation split came about, for errors that it may have caused."""
+    n = int((table.split == "valid").sum())
+    were = "was" if n == 1 else "were"
+    return (
+        f" There is no split 'valid' in it, so {counted(n, 'training clip')} {were} held out, whole "
+        "groups (songs, artists) drawn at random: better choose, by giving clips that split."
+    )
+
+
+def _check_judges(table: ClipTable, listener: Listener, *, held_out: bool) -> None:
     for split in table.splits():
         if split == "train":
             continue
@@ -96,7 +108,8 @@ def _check_judges(table: ClipTable, listener: Listener) -> None:
         if bare.all() and split == "valid":
             raise TrainingError(
                 "No class has both a positive and a negative validation label: nothing can be chosen. "
-                f"{table.name!r} has {len(labels):,} clips in the split 'valid', and needs labels of both kinds there."
+                f"{table.name!r} has {counted(len(labels), 'clip')} to validate on, and needs labels of both kinds "
+                f"there.{_held(table) if held_out else ''}"
             )
         if bare.any():
             text = "have no positive or no negative known label and are left out of its means"
@@ -141,6 +154,8 @@ def check_join(join: StoreJoin, used: ClipTable, store: StoreReader, missing: st
         f"{split} {count:,}" for split in used.splits() if (count := int((lacking & (used.split == split)).sum()))
     )
     text = f"{join.sentence()}" + (f" ({where}): {some(used.clip_id[lacking].tolist())}" if where else "")
+    if join.failed:
+        text += f"; `east store info {store.path} --failures` says why they failed"
     if missing == "error" and lacking.any():
         raise StoreError(
             f"{text}. --missing error refuses that: extract the clips into {store.path}, or leave them out with "

@@ -74,13 +74,18 @@ def find(name: str) -> Path:
     """The file of a recipe by the name of one of ours, or by its path.
 
     Raises:
-        UnknownNameError: neither.
+        SettingError: no such file.
+        UnknownNameError: neither name nor path; of our names, those of the same folder are listed.
     """
     if name in recipes():
         return _HOME / f"{name}{SUFFIX}"
     if Path(name).is_file():
         return Path(name)
-    raise UnknownNameError("recipe (nor a file)", name, recipes())
+    if name.endswith(SUFFIX):
+        raise SettingError(f"There is no recipe at {name!r}: no such file. Ours go by names without {SUFFIX}.")
+    folder = name.rpartition("/")[0]
+    near = [known for known in recipes() if known.rpartition("/")[0] == (folder if folder in tables() else "")]
+    raise UnknownNameError("recipe (nor a file)", name, near if folder in tables() else (*near, *tables()))
 
 
 def read(path: Path, _above: tuple[Path, ...] = ()) -> Source:

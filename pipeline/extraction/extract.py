@@ -42,6 +42,7 @@ from pipeline.manifest.index import AudioIndex
 from pipeline.stores import State, StoreWriter, open_store
 from pipeline.stores.leftovers import remove_leftovers
 from pipeline.stores.pending import NOT_IN_TABLE
+from pipeline.texts import counted
 
 
 def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ignore) -> ExtractReport:
@@ -195,7 +196,7 @@ def _start(
 ) -> Runner:
     if not planned.jobs or (chosen.n_workers == 0 and not settings.scheduler):
         return SerialRunner()
-    own = f"Starting {chosen.n_workers} local workers on {chosen.device}, {chosen.threads} threads each."
+    own = f"Starting {counted(chosen.n_workers, 'local worker')} on {chosen.device}, {chosen.threads} threads each."
     listener(Note(f"Working on the Dask cluster at {settings.scheduler}." if settings.scheduler else own))
     client = stack.enter_context(
         cluster.running(

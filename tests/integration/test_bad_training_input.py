@@ -128,6 +128,25 @@ def test_validation_labels_that_can_choose_nothing(table: ClipTable, east: Said)
     assert "No class has both a positive and a negative validation label: nothing can be chosen. 'tiny' has 16" in said
 
 
+def test_one_group_and_no_valid_split(table: ClipTable, east: Said) -> None:
+    bare = table.select(table.split != "valid")
+    rewrite(bare, group=np.full(len(bare), "song A", object))
+    code, said = east(*train("--loss", "labels"))
+    assert (code, has_run()) == (2, False)
+    assert "'tiny' has no split 'valid', and none can be held out: 24 training clips in one group, 'song A'" in said
+
+
+def test_a_validation_split_held_out_that_can_choose_nothing(table: ClipTable, east: Said) -> None:
+    bare = table.select(table.split != "valid")
+    rewrite(
+        bare, group=np.array([f"song {k // 23}" for k in range(len(bare))], object), labels=np.ones_like(bare.labels)
+    )
+    code, said = east(*train("--loss", "labels"))
+    assert (code, has_run()) == (1, False)
+    assert "nothing can be chosen" in said
+    assert "There is no split 'valid' in it, so 1 training clip was held out, whole groups" in said
+
+
 @pytest.mark.parametrize("command", ["train", "probe"])
 def test_no_known_label(table: ClipTable, east: Said, command: str) -> None:
     arguments = train("--loss", "kd") if command == "train" else ("probe", "--data", "tiny", "--name", "run")

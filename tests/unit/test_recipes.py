@@ -141,3 +141,15 @@ def test_changes_know_the_types_of_all_settings():
 @pytest.mark.parametrize("name", recipes())
 def test_our_recipes_can_be_run(name):
     assert plan(load_recipe(name))
+
+
+def test_a_recipe_that_is_not_there_is_told_briefly(tmp_path):
+    with pytest.raises(SettingError, match=r"There is no recipe at '.*gone\.toml': no such file") as error:
+        expand([str(tmp_path / "gone.toml")])
+    assert "Known" not in str(error.value)
+    with pytest.raises(UnknownNameError, match="Did you mean 'openmic'") as error:
+        expand(["openmc"])
+    assert "openmic/baseline" not in str(error.value)
+    with pytest.raises(UnknownNameError, match="Did you mean 'openmic/baseline'") as error:
+        expand(["openmic/baselin"])
+    assert "magnatagatune" not in str(error.value)
