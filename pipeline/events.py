@@ -21,11 +21,15 @@ class TaskStarted:
 
 @dataclass(frozen=True)
 class TaskAdvanced:
-    """``amount`` more units are done; ``detail`` is a few words to show beside the bar."""
+    """``amount`` more units are done; ``detail`` is a few words to show beside the bar.
+
+    Those that were ``found`` done, by an earlier command, say nothing of the rate.
+    """
 
     task: str
     amount: float
     detail: str = ""
+    found: bool = False
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,7 @@ class Renderer:
         )
         self._ids: dict[str, TaskID] = {}
         self._printed_at: dict[str, float] = {}
+        self._found: dict[TaskID, float] = {}
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
@@ -107,7 +108,11 @@ class Renderer:
     def _advance(self, event: TaskAdvanced) -> None:
         if event.task not in self._ids:
             return
-        self.progress.update(self._ids[event.task], advance=event.amount, detail=_safe(event.detail))
+        key = self._ids[event.task]
+        if event.found:  # set by hand, since what rich is told enters its rate
+            self._found[key] = self._found.get(key, 0.0) + event.amount
+            self._task(key).completed += event.amount
+        self.progress.update(key, advance=0.0 if event.found else event.amount, detail=_safe(event.detail))
         now = self.progress.get_time()
         if not self.live and not self.quiet and now - self._printed_at[event.task] >= _PLAIN_EVERY_S:
             self._printed_at[event.task] = now
@@ -128,13 +133,16 @@ class Renderer:
                 f"{_safe(event.run)} step {event.step}: {_safe(values)}", highlight=False, soft_wrap=True
             )
 
+    def _task(self, key: TaskID) -> Task:
+        return next(task for task in self.progress.tasks if task.id == key)
+
     def _print_plain(self, task: str) -> None:
         self._print_plain_id(task, self._ids[task])
 
     def _print_plain_id(self, name: str, key: TaskID) -> None:
-        task = next(task for task in self.progress.tasks if task.id == key)
+        task = self._task(key)
         elapsed = task.elapsed or 0.0
-        rate = task.completed / elapsed if elapsed else 0.0
+        rate = (task.completed - self._found.get(key, 0.0)) / elapsed if elapsed else 0.0
         total = f"/{task.total:,.0f}" if task.total else ""
         to_do = max(0.0, (task.total or 0.0) - task.completed)
         left = f", {to_do / rate:,.0f} s left" if to_do and rate else ""

@@ -87,7 +87,7 @@ def fit(
         ready(resumed)
     batches = place(feed, settings.data_on, torch.device(devices[part.rank]), listener)
     listener(TaskStarted(folder.name, settings.steps, "steps"))
-    listener(TaskAdvanced(folder.name, first))
+    listener(TaskAdvanced(folder.name, first, found=True))
     keep_freed_memory()
     with quiet(), interruptible(), deterministic(settings.deterministic):
         trainer = build_trainer(settings, devices, watcher, folder.path, part)

@@ -25,7 +25,7 @@ from pipeline.distillation.preparation import TRAIN, hide_labels, used_splits
 from pipeline.distillation.probe import clip_features, fit_probe
 from pipeline.distillation.trainer import find_table
 from pipeline.errors import SettingError, StoreError
-from pipeline.evaluation.bootstrap import Interval, draw, interval, resample
+from pipeline.evaluation.bootstrap import Interval, draw, interval, metric_interval, resample
 from pipeline.evaluation.metrics import macro, rank
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.manifest import ClipTable
@@ -240,11 +240,11 @@ def _table(
             channels=parts[k].shape[1],
             n_clips=len(labels),
             map=means[k][0],
-            map_interval=interval(samples[k]),
+            map_interval=metric_interval(samples[k], means[k][0]),
             roc_auc=means[k][1],
             logme=scored[k][1],
             gain=None if k == best else means[k][0] - means[best][0],
-            gain_interval=None if k == best else interval(samples[k] - samples[best]),
+            gain_interval=None if k == best else interval(samples[k] - samples[best], means[k][0] - means[best][0]),
             seconds=seconds[k] + scored[k][2],
         )
         for k in order

@@ -3,6 +3,11 @@
 A resample draws as many clips as there are, with replacement, and is kept as counts per clip: a
 metric under 1,000 resamples is then one pass over the sorted clips.  Several runs judged under the
 same counts are paired, so what all runs find hard cancels in their difference.
+
+Average precision is higher in resamples than on the clips themselves: a positive drawn twice is found
+twice at its rank.  Plain percentiles carry that shift, and 95 % of them held the truth 89 times of
+100 in a simulation of 700 clips and 18 classes; the same spread laid about the measured value, 95 times.
+Intervals and tests here are therefore of the resamples shifted to the measured value.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentile interval; both ends None where no resample could be judged."""
+    """An interval about a measured value; both ends None where no resample could be judged."""
 
     low: float | None
     high: float | None
@@ -73,13 +78,34 @@ def resample(labels: Labels, scores: Reals, counts: Reals) -> Resampled:
     return Resampled(macro(ranking.ap), macro(ranking.roc_auc))
 
 
-def interval(values: Reals, level: float = LEVEL) -> Interval:
-    """Percentile interval of resampled values, those that are NaN left out."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
+def interval(values: Reals, about: float | None, level: float = LEVEL) -> Interval:
+    """Interval of a measured value from its resamples: their percentiles, their mean shifted to the value.
+
+    Args:
+        values: [resamples]; those that are NaN are left out.
+        about: the value on the clips themselves; None where it could not be judged.
+    """
+    shifted = centred(values, about)
+    if not len(shifted):
         return Interval(None, None)
-    low, high = np.quantile(finite, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(shifted, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
+
+
+def metric_interval(values: Reals, about: float | None, level: float = LEVEL) -> Interval:
+    """The same for a metric, which lies between 0 and 1."""
+    found = interval(values, about, level)
+    if found.low is None or found.high is None:
+        return found
+    return Interval(max(0.0, found.low), min(1.0, found.high))
+
+
+def centred(values: Reals, about: float | None) -> Reals:
+    """Resamples that could be judged, shifted so that their mean is the measured value."""
+    finite = values[np.isfinite(values)]
+    if about is None or not len(finite):
+        return np.zeros(0)
+    return np.asarray(finite - finite.mean() + about, dtype=np.float64)
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> SeedDifference | None:
@@ -97,11 +123,16 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> SeedDiffe
     )
 
 
-def paired_interval(first: Mapping[int, Reals], second: Mapping[int, Reals], level: float = LEVEL) -> Interval:
+def paired_interval(
+    first: Mapping[int, Reals], second: Mapping[int, Reals], about: float | None, level: float = LEVEL
+) -> Interval:
     """Interval over clips of the seed-paired mean difference.
 
     The values are resampled under the same counts; at each resample the difference is taken at
     each shared seed and averaged, so the interval tells of clips, not of seeds.
+
+    Args:
+        about: the mean difference on the clips themselves.
 
     Shape:
         first, second: per seed [resamples].
@@ -109,7 +140,7 @@ def paired_interval(first: Mapping[int, Reals], second: Mapping[int, Reals], lev
     seeds = sorted(set(first) & set(second))
     if not seeds:
         return Interval(None, None)
-    return interval(np.mean([first[seed] - second[seed] for seed in seeds], axis=0), level)
+    return interval(np.mean([first[seed] - second[seed] for seed in seeds], axis=0), about, level)
 
 
 def sd(values: Sequence[float] | Reals) -> float | None:

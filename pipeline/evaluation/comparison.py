@@ -12,7 +12,7 @@ from pipeline.evaluation.bootstrap import (
     N_RESAMPLES,
     Resampled,
     draw,
-    interval,
+    metric_interval,
     paired,
     paired_interval,
     resample,
@@ -197,15 +197,17 @@ def _result(own: Mapping[int, _Judged], other: Mapping[int, _Judged]) -> SetResu
     first = next(iter(own.values()))
     maps = _values(own, "map")
     resampled = {seed: judged.resampled.map for seed, judged in own.items()}
+    spread, difference = _spread(maps), paired(maps, _values(other, "map"))
+    others = {seed: judged.resampled.map for seed, judged in other.items()}
     return SetResult(
         n_items=first.n_items,
-        map=_spread(maps),
-        map_ci=interval(np.mean(list(resampled.values()), axis=0)),
+        map=spread,
+        map_ci=metric_interval(np.mean(list(resampled.values()), axis=0), spread.mean if spread else None),
         roc_auc=_spread(_values(own, "roc_auc")),
         f1=_spread(_values(own, "f1")),
         accuracy=_spread(_values(own, "accuracy")),
-        difference=paired(maps, _values(other, "map")),
-        difference_ci=paired_interval(resampled, {seed: judged.resampled.map for seed, judged in other.items()}),
+        difference=difference,
+        difference_ci=paired_interval(resampled, others, difference.mean if difference else None),
         per_class_ap=_per_class(own),
         left_out=first.scores.left_out,
         measured={name: _measured(name, own, other) for name in ("map", "roc_auc")},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pipeline.evaluation.bootstrap import LEVEL, N_RESAMPLES, Interval, draw, interval, resample
+from pipeline.evaluation.bootstrap import LEVEL, N_RESAMPLES, Interval, draw, metric_interval, resample
 from pipeline.evaluation.judge import JudgedSet, find_table, judge
 from pipeline.evaluation.metrics import OPENMIC_THRESHOLD
 from pipeline.evaluation.runs import Run, find_run, read_run, splits_of
@@ -96,9 +96,10 @@ def _numbers(run: Run, found: JudgedSet, n_resamples: int, seed: int, unit: Unit
     units = found.units if unit == "group" else None
     counts = draw(len(found.keys), n_resamples=n_resamples, seed=seed, units=units)
     resampled = resample(found.labels, found.scores, counts)
-    return found.score(run).as_dict() | {
-        "map_ci": _ends(interval(resampled.map)),
-        "roc_auc_ci": _ends(interval(resampled.roc_auc)),
+    scores = found.score(run)
+    return scores.as_dict() | {
+        "map_ci": _ends(metric_interval(resampled.map, scores.map)),
+        "roc_auc_ci": _ends(metric_interval(resampled.roc_auc, scores.roc_auc)),
     }
 
 

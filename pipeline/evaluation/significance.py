@@ -15,7 +15,15 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from pipeline.evaluation.bootstrap import LEVEL, Interval, SeedDifference, interval, paired, paired_interval
+from pipeline.evaluation.bootstrap import (
+    LEVEL,
+    Interval,
+    SeedDifference,
+    centred,
+    metric_interval,
+    paired,
+    paired_interval,
+)
 from pipeline.evaluation.metrics import Reals
 
 Over = Literal["seeds", "clips"]
@@ -48,7 +56,7 @@ class Difference:
 
 
 def spread_interval(values: Mapping[int, float], resampled: Mapping[int, Reals]) -> tuple[Interval, Over]:
-    """95 % interval of a row's mean: Student's over seeds, or percentiles over clips with one seed.
+    """95 % interval of a row's mean: Student's over seeds, or the bootstrap's over clips with one seed.
 
     Shape:
         resampled: per seed [resamples].
@@ -56,8 +64,8 @@ def spread_interval(values: Mapping[int, float], resampled: Mapping[int, Reals])
     if len(values) > 1:
         found = student_interval(list(values.values()))
         return Interval(max(0.0, found.low or 0.0), min(1.0, found.high or 1.0)), "seeds"  # a metric lies between
-    drawn = list(resampled.values())
-    return (interval(drawn[0]) if drawn else Interval(None, None)), "clips"
+    drawn, value = list(resampled.values()), next(iter(values.values()), None)
+    return (metric_interval(drawn[0], value) if drawn else Interval(None, None)), "clips"
 
 
 def compare_metric(
@@ -76,7 +84,8 @@ def compare_metric(
         return Difference(by_seed, student_interval(by_seed.differences), t_test(by_seed.differences), "seeds")
     first, second = resampled
     seed = by_seed.seeds[0]
-    return Difference(by_seed, paired_interval(first, second), bootstrap_test(first[seed] - second[seed]), "clips")
+    p = bootstrap_test(first[seed] - second[seed], by_seed.mean)
+    return Difference(by_seed, paired_interval(first, second, by_seed.mean), p, "clips")
 
 
 def student_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -107,15 +116,18 @@ def t_test(differences: Sequence[float]) -> float | None:
     return float(2 * stdtr(n - 1, -abs(float(np.mean(differences)) / scale * n**0.5)))
 
 
-def bootstrap_test(differences: Reals) -> float | None:
+def bootstrap_test(differences: Reals, about: float) -> float | None:
     """Two-sided p from resampled differences: twice the smaller share on one side of zero.
 
     Never below what so many resamples can show.
 
+    Args:
+        about: the difference on the clips themselves, to which the resamples are shifted.
+
     Shape:
         differences: [resamples], NaN where one could not be judged.
     """
-    finite = differences[np.isfinite(differences)]
+    finite = centred(differences, about)
     if not len(finite) or not finite.any():
         return None
     smaller = min(int((finite <= 0).sum()), int((finite >= 0).sum()))

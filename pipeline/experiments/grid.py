@@ -56,7 +56,7 @@ def run_cells(
     there = complete_runs(data)
     skipped = [cell for cell in cells if is_there(cell, there)]
     for cell in skipped:
-        listener(TaskAdvanced(task, cell.steps, f"{cell.label}: is there"))
+        listener(TaskAdvanced(task, cell.steps, f"{cell.label}: is there", found=True))
     waiting = [cell for cell in cells if cell not in skipped]
     if scheduler and waiting:
         from pipeline.experiments.remote import run_on_cluster

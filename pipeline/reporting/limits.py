@@ -61,6 +61,6 @@ def _interval(comparison: Comparison) -> str:
     unit = "clips" if comparison.unit == "clip" else "groups (songs, works)"
     also = " Clips of one piece resemble each other, so they are somewhat too narrow." if unit == "clips" else ""
     return (
-        f"Intervals are 95 % percentile intervals of {comparison.n_resamples:,} bootstrap resamples of the test "
+        f"Intervals hold 95 % of {comparison.n_resamples:,} bootstrap resamples of the test "
         f"{unit}; they tell of the test set, not of other data.{also}"
     )

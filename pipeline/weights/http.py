@@ -57,7 +57,7 @@ def _read_on(url: str, part: Path, task: str, listener: Listener) -> bool:
         start = have if resumed else 0
         length = answer.headers.get("Content-Length")
         if start:
-            listener(TaskAdvanced(task, start, "resumed"))
+            listener(TaskAdvanced(task, start, "resumed", found=True))
         with part.open("ab" if resumed else "wb") as sink:
             got = 0
             while block := answer.read(_BLOCK):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from pipeline.evaluation.bootstrap import draw, interval, paired, paired_interval, resample, sd
+from pipeline.evaluation.bootstrap import draw, interval, metric_interval, paired, paired_interval, resample, sd
 from pipeline.evaluation.metrics import score
 
 
@@ -49,16 +49,27 @@ def test_the_interval_holds_the_value_and_shrinks_with_more_clips():
     for n_clips in (200, 3200):
         labels, scores = example(n_clips, 4)
         value = score(labels, scores, ["a", "b", "c", "d"]).map
-        found = interval(resample(labels, scores, draw(n_clips, n_resamples=400)).map)
+        found = interval(resample(labels, scores, draw(n_clips, n_resamples=400)).map, value)
         assert found.low < value < found.high
         widths.append(found.high - found.low)
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.35)
 
 
+def test_an_interval_lies_about_the_value_though_resamples_lie_above_it():
+    labels, scores = example(150, 12, strength=0.2)
+    labels[:, :] = labels & (np.random.default_rng(1).random(labels.shape) < 0.2)  # few positives, much shift
+    value = score(labels, scores, [str(column) for column in range(12)]).map
+    values = resample(labels, scores, draw(150, n_resamples=600)).map
+    assert np.quantile(values, [0.025, 0.975]).mean() > value + 0.02
+    found = interval(values, value)
+    assert (found.low + found.high) / 2 == pytest.approx(value, abs=0.006)
+    assert metric_interval(np.array([0.9, 1.0, 1.1]), 0.99).high == 1.0
+
+
 def test_a_run_against_itself_differs_by_nothing():
     labels, scores = example()
     values = resample(labels, scores, draw(len(labels), n_resamples=100)).map
-    found = paired_interval({1: values}, {1: values})
+    found = paired_interval({1: values}, {1: values}, 0.0)
     assert (found.low, found.high) == (0, 0)
 
 
@@ -67,8 +78,8 @@ def test_pairing_is_narrower_than_two_intervals():
     better = scores + 0.02 * labels
     counts = draw(len(labels), n_resamples=300)
     first, second = resample(labels, better, counts).map, resample(labels, scores, counts).map
-    difference = paired_interval({1: first}, {1: second})
-    alone = interval(second)
+    difference = paired_interval({1: first}, {1: second}, first.mean() - second.mean())
+    alone = interval(second, second.mean())
     assert difference.low > 0
     assert difference.high - difference.low < (alone.high - alone.low) / 3
 
@@ -79,12 +90,13 @@ def test_seeds_are_paired_by_number_not_by_order():
     assert found.differences == (0.25, 0.5)
     assert found.sd == pytest.approx(np.std([0.25, 0.5], ddof=1))
     assert paired({1: 0.5}, {2: 0.5}) is None
-    assert paired_interval({1: np.ones(3)}, {2: np.ones(3)}).low is None
+    assert paired_interval({1: np.ones(3)}, {2: np.ones(3)}, None).low is None
 
 
 def test_one_value_has_no_spread():
     assert sd([0.4]) is None
-    assert interval(np.full(5, np.nan)).low is None
+    assert interval(np.full(5, np.nan), 0.5).low is None
+    assert interval(np.ones(5), None).low is None
     assert draw(0, n_resamples=3).shape == (3, 0)
 
 

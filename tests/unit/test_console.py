@@ -43,3 +43,21 @@ def test_commands_that_go_on_say_so(words: str) -> None:
 @pytest.mark.parametrize("words", ["predict run song.wav", "-q compare", "store verify x.zarr", "data check x", ""])
 def test_commands_that_begin_again_say_so(words: str) -> None:
     assert "begins again" in _interrupted(words.split())
+
+
+def test_what_was_found_done_is_no_part_of_the_rate() -> None:
+    clock = iter(float(second) for second in range(0, 1000, 10))
+    said = io.StringIO()
+    renderer = Renderer(Console(file=said, width=60), verbose=True, quiet=False)
+    renderer.progress.get_time = lambda: next(clock)
+    for event in (
+        TaskStarted("Table", 1000, "steps"),
+        TaskAdvanced("Table", 900, "made before", found=True),
+        TaskAdvanced("Table", 20),
+    ):
+        renderer(event)
+    last = said.getvalue().splitlines()[-1]
+    assert "920/1,000 steps" in last
+    seconds = 20 / float(last.split("steps, ")[1].split(" ")[0])
+    assert 10 <= seconds <= 100  # of the 20 steps made now, not of 920
+    assert renderer.progress.tasks[0].completed == 920

@@ -33,11 +33,12 @@ def test_p_is_uniform_where_there_is_no_difference():
 
 def test_the_bootstrap_is_two_sided_and_never_surer_than_its_resamples():
     shifted = np.linspace(-0.1, 0.9, 1000)
-    assert bootstrap_test(shifted) == pytest.approx(0.2, abs=0.01)
-    assert bootstrap_test(-shifted) == pytest.approx(bootstrap_test(shifted))
-    assert bootstrap_test(np.full(999, 0.3)) == pytest.approx(0.002)
-    assert bootstrap_test(np.zeros(10)) is None
-    assert bootstrap_test(np.full(10, np.nan)) is None
+    assert bootstrap_test(shifted, 0.4) == pytest.approx(0.2, abs=0.01)
+    assert bootstrap_test(-shifted, -0.4) == pytest.approx(bootstrap_test(shifted, 0.4))
+    assert bootstrap_test(shifted, 0.0) > 0.9  # shifted to what the clips themselves showed
+    assert bootstrap_test(np.full(999, 0.3), 0.3) == pytest.approx(0.002)
+    assert bootstrap_test(np.zeros(10), 0.0) is None
+    assert bootstrap_test(np.full(10, np.nan), 0.1) is None
 
 
 def test_seeds_are_tested_where_there_are_several_and_clips_where_there_is_one():
