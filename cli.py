@@ -23,6 +23,7 @@ from pipeline.commands.table import table
 from pipeline.commands.train import losses, probe, train
 from pipeline.commands.weights import weights
 from pipeline.errors import EastError
+from pipeline.stopping import terminable
 from pipeline.texts import printable
 
 SECTIONS: dict[str, tuple[click.Command, ...]] = {
@@ -65,7 +66,8 @@ def east(ctx: click.Context, verbose: bool, quiet: bool) -> None:
     students from the stores alone.
 
     Exit status: 0 done; 1 something failed or cannot be done, and one message says what; 2 an option,
-    argument or setting is wrong; 130 interrupted. `east store diff` has two of its own.
+    argument or setting is wrong; 130 interrupted, by Ctrl-C, or 143 by SIGTERM. `east store diff` has
+    two of its own.
     """
     ctx.obj = {"verbose": verbose, "quiet": quiet}
 
@@ -85,25 +87,27 @@ def _interrupted(arguments: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; one error becomes one message and one exit code."""
-    try:
-        status = east.main(args=arguments, prog_name="east", standalone_mode=False)
-        if isinstance(status, int) and status:  # a command that says something by it, such as store diff
-            sys.exit(status)
-    except click.ClickException as error:
-        said = io.StringIO()
-        error.show(said)
-        click.echo(printable(said.getvalue()), err=True, nl=False)
-        sys.exit(error.exit_code)
-    except EastError as error:
-        click.echo(printable(f"error: {error}"), err=True)
-        for note in getattr(error, "__notes__", ()):
-            click.echo(printable(f"  {note}"), err=True)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo(f"Interrupted. {_interrupted(sys.argv[1:] if arguments is None else arguments)}", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
+    with terminable() as term:
+        try:
+            status = east.main(args=arguments, prog_name="east", standalone_mode=False)
+            if isinstance(status, int) and status:  # a command that says something by it, such as store diff
+                sys.exit(status)
+        except click.ClickException as error:
+            said = io.StringIO()
+            error.show(said)
+            click.echo(printable(said.getvalue()), err=True, nl=False)
+            sys.exit(error.exit_code)
+        except EastError as error:
+            click.echo(printable(f"error: {error}"), err=True)
+            for note in getattr(error, "__notes__", ()):
+                click.echo(printable(f"  {note}"), err=True)
+            sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            what = "Stopped by SIGTERM." if term.came else "Interrupted."
+            click.echo(f"{what} {_interrupted(sys.argv[1:] if arguments is None else arguments)}", err=True)
+            sys.exit(143 if term.came else 130)
+        except BrokenPipeError:
+            sys.exit(141)
 
 
 if __name__ == "__main__":

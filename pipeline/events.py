@@ -24,6 +24,7 @@ class TaskAdvanced:
     """``amount`` more units are done; ``detail`` is a few words to show beside the bar.
 
     Those that were ``found`` done, by an earlier command, say nothing of the rate.
+    An amount of 0 is worth a line at once: the first unit will be long in coming.
     """
 
     task: str

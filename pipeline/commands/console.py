@@ -71,6 +71,7 @@ class Renderer:
         self._ids: dict[str, TaskID] = {}
         self._printed_at: dict[str, float] = {}
         self._found: dict[TaskID, float] = {}
+        self._unsaid: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Render one event."""
@@ -104,6 +105,7 @@ class Renderer:
     def _start(self, event: TaskStarted) -> None:
         self._ids[event.task] = self.progress.add_task(_safe(event.task), total=event.total, unit=event.unit, detail="")
         self._printed_at[event.task] = self.progress.get_time()
+        self._unsaid.add(event.task)
 
     def _advance(self, event: TaskAdvanced) -> None:
         if event.task not in self._ids:
@@ -114,7 +116,9 @@ class Renderer:
             self._task(key).completed += event.amount
         self.progress.update(key, advance=0.0 if event.found else event.amount, detail=_safe(event.detail))
         now = self.progress.get_time()
-        if not self.live and not self.quiet and now - self._printed_at[event.task] >= _PLAIN_EVERY_S:
+        begins = not event.amount and event.task in self._unsaid
+        due = begins or now - self._printed_at[event.task] >= _PLAIN_EVERY_S
+        if due and not self.live and not self.quiet:
             self._printed_at[event.task] = now
             self._print_plain(event.task)
 
@@ -140,6 +144,7 @@ class Renderer:
         self._print_plain_id(task, self._ids[task])
 
     def _print_plain_id(self, name: str, key: TaskID) -> None:
+        self._unsaid.discard(name)
         task = self._task(key)
         elapsed = task.elapsed or 0.0
         rate = (task.completed - self._found.get(key, 0.0)) / elapsed if elapsed else 0.0
@@ -147,8 +152,9 @@ class Renderer:
         to_do = max(0.0, (task.total or 0.0) - task.completed)
         left = f", {to_do / rate:,.0f} s left" if to_do and rate else ""
         unit, detail = task.fields.get("unit", ""), task.fields["detail"] and f", {task.fields['detail']}"
+        speed = f", {rate:,.1f} {unit}/s" if rate else ""
         self.console.print(
-            f"{_safe(name)}: {task.completed:,.0f}{total} {unit}, {rate:,.1f} {unit}/s{left}{detail}",
+            f"{_safe(name)}: {task.completed:,.0f}{total} {unit}{speed}{left}{detail}",
             highlight=False,
             soft_wrap=True,
         )

@@ -129,12 +129,12 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Lightning answers Ctrl-C with an exit of its own and a deaf process: give both back."""
+    """Lightning answers Ctrl-C and SIGTERM with an exit of its own and a deaf process: give both back."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from stop
+            raise type(stop.__context__) from stop
         raise

@@ -24,6 +24,7 @@ from typing import Any
 
 from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.interpreter import python_path
+from pipeline.stopping import Terminated, terminable
 
 Settings = TrainSettings | ProbeSettings
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -174,13 +175,13 @@ def make_run(settings: Settings, log: str, n_threads: int) -> None:
 
     torch.set_num_threads(n_threads)
     try:
-        with threadpool_limits(n_threads):
+        with terminable(), threadpool_limits(n_threads):
             print(probe(settings) if isinstance(settings, ProbeSettings) else train(settings))  # noqa: T201
     except EastError as error:
         print("\n  ".join([f"error: {error}", *getattr(error, "__notes__", ())]))  # noqa: T201
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
 
 
 def end_with_parent() -> None:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import csv
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from pipeline import layout
 from pipeline.errors import RunError
@@ -21,6 +17,7 @@ from pipeline.experiments.children import Child, Forked, Spawned, can_fork, undi
 from pipeline.experiments.outcome import TAIL_LINES, Failure
 from pipeline.experiments.recipe import Cell
 from pipeline.interpreter import python
+from pipeline.stopping import terminable
 
 _POLL_S = 0.5
 _GRACE_S = 1.0
@@ -144,27 +141,15 @@ def _last_step(path: Path) -> float:
 def _stopping() -> Iterator[list[_Job]]:
     """Jobs that are ended with the block, by SIGTERM too: asked to stop, then killed."""
     jobs: list[_Job] = []
-    before = _on_sigterm(_interrupt)
-    try:
-        yield jobs
-    finally:
-        _on_sigterm(before)
-        for job in jobs:
-            if not job.child.wait(_GRACE_S):  # a terminal's Ctrl-C has reached it too
-                job.child.interrupt()
-        deadline = time.monotonic() + _PATIENCE_S
-        for job in jobs:
-            if not job.child.wait(max(0.1, deadline - time.monotonic())):
-                job.child.kill()
-            job.child.close()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _on_sigterm(handler: Any) -> Any:
-    """Set what SIGTERM does and give what it did; only the main thread may."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGTERM, handler)
+    with terminable():
+        try:
+            yield jobs
+        finally:
+            for job in jobs:
+                if not job.child.wait(_GRACE_S):  # a terminal's Ctrl-C has reached it too
+                    job.child.interrupt()
+            deadline = time.monotonic() + _PATIENCE_S
+            for job in jobs:
+                if not job.child.wait(max(0.1, deadline - time.monotonic())):
+                    job.child.kill()
+                job.child.close()

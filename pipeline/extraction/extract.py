@@ -153,6 +153,7 @@ def _execute(
         _open_writers(stack, stores, runner, device=chosen.device, listener=listener)
         by_name = {store.meta.name: store for store in stores}
         listener(TaskStarted("extract", planned.n_clips, "clips"))
+        listener(TaskAdvanced("extract", 0.0))
         copier = stack.enter_context(Copier(stores, reuse, listener))
         jobs = {(job.shard, job.outputs[0].target.name): job for job in planned.jobs}
         for result in runner.results(planned.jobs, listener, copier.fill):

@@ -20,7 +20,7 @@ FILES = sorted((ROOT / "pipeline").rglob("*.py"))
 
 #: Rows may import rows above; parts in one row know nothing of each other.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "events", "cards", "files", "interpreter", "licences", "texts"),
+    ("errors", "events", "cards", "files", "interpreter", "licences", "stopping", "texts"),
     ("registry", "provenance"),
     ("layout",),
     ("manifest", "audio", "weights", "cluster"),

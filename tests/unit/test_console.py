@@ -35,6 +35,18 @@ def test_what_is_done_has_nothing_left_and_its_detail_apart() -> None:
     assert "left" not in line
 
 
+def test_work_whose_first_unit_is_long_in_coming_says_what_there_is() -> None:
+    first, last = said_of(
+        TaskStarted("extract", 3016, "clips"),
+        TaskAdvanced("extract", 0.0),
+        TaskAdvanced("extract", 0.0),
+        TaskAdvanced("extract", 3016.0),
+        TaskFinished("extract"),
+    )
+    assert first == "extract: 0/3,016 clips"
+    assert last.startswith("extract: 3,016/3,016 clips, ")
+
+
 @pytest.mark.parametrize("words", ["extract --data x", "-v train", "store -h push", "data build scores"])
 def test_commands_that_go_on_say_so(words: str) -> None:
     assert "goes on from there" in _interrupted(words.split())
