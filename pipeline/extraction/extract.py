@@ -146,14 +146,14 @@ def _execute(
     peak, audio_s = 0, 0.0
     with ExitStack() as stack:
         runner = _start(stack, settings, chosen, planned, listener)
+        listener(TaskStarted("extract", planned.n_clips, "clips"))
+        listener(TaskAdvanced("extract", 0.0))  # checks and canaries first, and a shard can take a minute
         require_preflight(
             stores, runner, device=chosen.device, threads=chosen.threads, skip=not settings.preflight, listener=listener
         )
         require_canaries(stores, reuse.sources, partial(_canaries_again, runner, chosen.device), listener)
         _open_writers(stack, stores, runner, device=chosen.device, listener=listener)
         by_name = {store.meta.name: store for store in stores}
-        listener(TaskStarted("extract", planned.n_clips, "clips"))
-        listener(TaskAdvanced("extract", 0.0))
         copier = stack.enter_context(Copier(stores, reuse, listener))
         jobs = {(job.shard, job.outputs[0].target.name): job for job in planned.jobs}
         for result in runner.results(planned.jobs, listener, copier.fill):

@@ -286,6 +286,11 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+def test_whoever_may_read_a_run_may_read_its_weights(run: Path) -> None:
+    card, weights = ((run / name).stat().st_mode & 0o777 for name in ("student.json", "student.safetensors"))
+    assert oct(weights) == oct(card)
+
+
 def test_runs_are_found_by_folder_and_by_name(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EAST_HOME", str(run.parents[2]))
     by_folder, by_name = hear.load_model(str(run)), hear.load_model("tiny-s1,rate=48000")

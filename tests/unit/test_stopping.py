@@ -2,13 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
+import click
 import pytest
-from click.testing import CliRunner
 
 import cli
 from pipeline.stopping import Terminated, terminable
@@ -19,36 +17,43 @@ def term() -> None:
     time.sleep(0.01)
 
 
-def test_it_is_raised_once_for_several_at_a_time():
+def test_blocks_within_blocks_are_one_and_the_handler_is_put_back():
     before = signal.getsignal(signal.SIGTERM)
-    with terminable() as outer, pytest.raises(Terminated, match="^$"), terminable() as inner:
-        assert not inner.came
-        term()
-    with outer_again() as again:
-        assert not again.came
-    assert outer.came
-    assert inner is outer
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
-def outer_again():
-    """A block of its own after the first one."""
-    return terminable()
-
-
-def test_a_duplicate_does_not_disturb_the_cleaning_and_a_later_one_does(monkeypatch):
-    cleaned = []
-    with terminable() as found:
-        try:
-            with pytest.raises(Terminated, match="^$"):
+    with terminable() as outer:
+        with terminable() as inner:
+            assert not inner.came
+            with pytest.raises(Terminated, match=r"^$"):
                 term()
-        finally:
+        assert outer.came
+    assert signal.getsignal(signal.SIGTERM) is before
+    with terminable() as later:
+        assert not later.came
+
+
+def test_a_duplicate_does_not_disturb_the_cleaning_and_a_later_one_does():
+    with terminable() as found:
+        with pytest.raises(Terminated, match=r"^$"):
             term()
-            cleaned.append(1)
+        term()
+        assert found.at is not None
         found.at -= 10
-        with pytest.raises(Terminated, match="^$"):
+        with pytest.raises(Terminated, match=r"^$"):
             term()
-    assert cleaned == [1]
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "says"), [(signal.SIGTERM, 143, "Stopped by SIGTERM."), (signal.SIGINT, 130, "Interrupted.")]
+)
+def test_a_command_says_what_stopped_it(monkeypatch, capsys, number, status, says):
+    @click.command()
+    def wait() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    monkeypatch.setitem(cli.east.commands, "wait", wait)
+    with pytest.raises(SystemExit, match=rf"^{status}$"):
+        cli.main(["wait"])
+    assert f"{says} Nothing is left half-written" in capsys.readouterr().err
 
 
 def test_what_was_told_to_ignore_it_and_other_threads_are_left_alone():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipeline import registry
@@ -82,7 +82,7 @@ def save_weights(folder: Path, student: Student) -> None:
     """Write ``student.safetensors``; buffers (running statistics) are included."""
     state = {key: value.detach().cpu().contiguous() for key, value in student.state_dict().items()}
     with publishing(folder / WEIGHTS_NAME) as draft:
-        save_file(state, draft)
+        draft.write_bytes(save(state))  # save_file would let only its owner read it
 
 
 def save_card(folder: Path, student: Student, about: Mapping[str, Any]) -> None:
