@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,14 +47,25 @@ class Judged:
 
 
 @torch.no_grad()
-def predict(student: Student, features: FeatureSet, answers: Answers, device: torch.device) -> NDArray[np.float32]:
-    """Logits of all clips in order, [clips, classes]; the student's mode is put back."""
+def predict(
+    student: Student,
+    features: FeatureSet,
+    answers: Answers,
+    device: torch.device,
+    each: Callable[[int], object] = int,
+) -> NDArray[np.float32]:
+    """Logits of all clips in order, [clips, classes]; the student's mode is put back.
+
+    Args:
+        each: told the number of clips of each batch once it is done.
+    """
     training = student.training
     student.eval()
     parts: list[Tensor] = []
     for batch in evaluation_batches(features, answers, _BATCH):
         mel = batch.to(device).mel
         parts.append(student(mel.features, mel.n_frames).logits.float().cpu())
+        each(len(parts[-1]))
     student.train(training)
     logits = torch.cat(parts).numpy()
     if not np.isfinite(logits).all():

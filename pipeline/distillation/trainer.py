@@ -22,8 +22,9 @@ from pipeline.distillation.choosing import (
 )
 from pipeline.distillation.describing import describe_run, probe_outcome
 from pipeline.distillation.features import FeatureSet, memory_budget
+from pipeline.distillation.finishing import predict_splits
 from pipeline.distillation.fitting import Lesson, fit
-from pipeline.distillation.judging import Exam, choose_thresholds, predict, probabilities
+from pipeline.distillation.judging import Exam
 from pipeline.distillation.losses.settings import check_teachers
 from pipeline.distillation.objective import Distiller, Recipe
 from pipeline.distillation.preparation import (
@@ -190,7 +191,8 @@ def _run(opened: _Opened, part: Part, listener: Listener, ready: Ready = alone) 
     lesson = Lesson(material.features[TRAIN], answers, exams, order)
     fit(module, lesson, settings, folder, part, listener=listener, ready=ready)
     if part.writes:
-        _finish(opened, module, material, about)
+        device = resolve_devices(settings.device, part.of)[part.rank]
+        _finish(opened, module, material, about, device=device, listener=listener)
 
 
 def _order(folder: RunFolder, part: Part, features: FeatureSet) -> int:
@@ -264,7 +266,9 @@ def _module(opened: _Opened) -> Distiller:
     return Distiller(student, settings.loss_settings(), recipe, opened.table.task, teacher_channels=channels)
 
 
-def _finish(opened: _Opened, module: Distiller, material: _Material, about: dict[str, Any]) -> None:
+def _finish(
+    opened: _Opened, module: Distiller, material: _Material, about: dict[str, Any], *, device: str, listener: Listener
+) -> None:
     """Predictions of the best weights on every split but train, and the student's card."""
     folder, table = opened.folder, opened.table
     card: dict[str, Any] = {
@@ -279,14 +283,8 @@ def _finish(opened: _Opened, module: Distiller, material: _Material, about: dict
     }
     save_card(folder.path, module.student, card)
     student, _ = load_student(folder.path)
-    for name, split in material.splits.items():
-        if name == TRAIN or not len(split.table):
-            continue
-        logits = predict(student, material.features[name], Answers(split.table.labels), torch.device("cpu"))
-        scores = probabilities(logits, table.task)
-        folder.write_predictions(name, split.table, scores)
-        if name == VALID and table.task == "multi-label":
-            card["thresholds"] = choose_thresholds(scores, split.table.labels)
+    scored = (student, material.splits, material.features, folder)
+    card["thresholds"] = predict_splits(*scored, device=torch.device(device), listener=listener)
     save_card(folder.path, module.student, card)
     best = {"step": int(module.best["step"]), "valid_map": module.best["valid_map"]}
     outcome = {"best": best, "train_s": round(module.spent_s, 3), "probe": probe_outcome(material.scored)}

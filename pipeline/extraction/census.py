@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.audio.digest import file_digest
 from pipeline.audio.quiet import quiet_decoders
-from pipeline.errors import AudioError
+from pipeline.errors import AudioError, AudioMissingError, PlanError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned
 from pipeline.extraction.decoding import decode_groups
 from pipeline.extraction.jobs import ClipJob
@@ -25,6 +25,7 @@ from pipeline.manifest import ClipTable
 from pipeline.manifest.index import AudioIndex, Segment, Stamp
 from pipeline.manifest.table import is_url
 from pipeline.stores.reader import ClipArrays
+from pipeline.stores.schema import State
 
 _PART_CLIPS = 32
 
@@ -50,6 +51,21 @@ class Census:
             return None
         return Stamp(status.st_size, status.st_mtime_ns)
 
+    def require_audio(self) -> None:
+        """Refuse a table none of whose files is there.
+
+        Raises:
+            PlanError: it names the folder that was looked into, and one file.
+        """
+        if is_url(self.table.root) or self.stamps or not self.path_of:
+            return
+        paths = list(dict.fromkeys(self.path_of.values()))
+        raise PlanError(
+            f"None of the {len(paths):,} audio files of {self.table.name!r} is there: its clip table says they lie "
+            f"in {self.table.root}, for example {paths[0]}. Put the folder back, or, if it was moved, move "
+            "the clip table with it, or make the table again with: east data from FOLDER."
+        )
+
     def read_files(self, clip_ids: Iterable[str]) -> None:
         """Digest the files of these clips that are not known yet."""
         wanted = {self.path_of[clip_id] for clip_id in clip_ids if clip_id in self.path_of}
@@ -72,18 +88,32 @@ class Census:
             return None
 
     def changed(self, arrays: ClipArrays) -> frozenset[str]:
-        """Clips of a store whose file holds other bytes than when they were computed."""
+        """Clips of a store whose file holds other bytes than when they were computed, or was missing and is there."""
         computed = np.flatnonzero(arrays.file_digest.any(axis=1)).tolist()
         ids = arrays.clip_id.tolist()
         rows = [row for row in computed if self.path_of.get(ids[row]) in self.stamps]
         self.read_files(ids[row] for row in rows)
         then = arrays.file_digest[rows].tobytes()
         now = (self.digest_of(ids[row]) for row in rows)
-        return frozenset(
+        others = frozenset(
             ids[row]
             for k, (row, digest) in enumerate(zip(rows, now, strict=True))
             if digest is not None and digest != then[32 * k : 32 * k + 32]
         )
+        return others | self._come(arrays)
+
+    def _come(self, arrays: ClipArrays) -> frozenset[str]:
+        """Clips that failed because their file was missing, and which is there now."""
+        ids, failures = arrays.clip_id, arrays.failure
+        return frozenset(
+            str(ids[row])
+            for row in np.flatnonzero(arrays.state == State.FAILED).tolist()
+            if str(failures[row]).startswith(f"{AudioMissingError.kind}:") and self._is_file(str(ids[row]))
+        )
+
+    def _is_file(self, clip_id: str) -> bool:
+        path = self.path_of.get(clip_id, "")
+        return path in self.stamps and Path(self._root, path).is_file()
 
     def digest_of(self, clip_id: str) -> bytes | None:
         """SHA-256 of a clip's file, where it is known."""

@@ -31,6 +31,7 @@ from pipeline.extraction import plan as planning
 from pipeline.extraction.canaries import compare_canaries, compute_canaries, make_canaries
 from pipeline.extraction.census import Census
 from pipeline.extraction.jobs import ClipJob, ClipTrouble, ExtractorSpec, ShardJob, ShardResult
+from pipeline.extraction.outcome import report_of
 from pipeline.extraction.preflight.gate import require_preflight
 from pipeline.extraction.reuse import Copier, Reuse, match, open_sources, require_canaries, require_useful
 from pipeline.extraction.run_stores import RunStore, drop_removed, make_spec, preview_stores
@@ -39,9 +40,8 @@ from pipeline.extraction.settings import ExtractReport, ExtractSettings
 from pipeline.extraction.task import clip_path
 from pipeline.manifest import ClipTable, require_valid
 from pipeline.manifest.index import AudioIndex
-from pipeline.stores import State, StoreWriter, open_store
+from pipeline.stores import State, StoreWriter
 from pipeline.stores.leftovers import remove_leftovers
-from pipeline.stores.pending import NOT_IN_TABLE
 from pipeline.texts import counted
 
 
@@ -65,6 +65,8 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
         index = stack.enter_context(_open_index(table, settings))
         census = Census(table, index, clips, listener)
         stores = [store for spec in specs for store in preview_stores(table, spec, settings, census)]
+        if any(store.pending for store in stores):
+            census.require_audio()
         sources = open_sources(stack, settings.reuse, stores)
         require_useful(sources, stores)
         for store in stores:
@@ -89,7 +91,7 @@ def _run(
 ) -> ExtractReport:
     text = planning.describe(planned)
     if settings.dry_run:
-        return dataclasses.replace(_report(stores, text), dry_run=True)
+        return dataclasses.replace(report_of(stores, text), dry_run=True)
     if planned.jobs or planned.n_dropped:
         free_disk = shutil.disk_usage(_existing_parent(stores[0].path)).free
         planning.require_fits(planned, free_disk=free_disk, free_memory=psutil.virtual_memory().available)
@@ -99,7 +101,7 @@ def _run(
         for store in stores:
             remove_leftovers(store.path)
         listener(Note("Nothing to do: the stores are complete."))
-        return _report(stores, text)
+        return report_of(stores, text)
     return _execute(settings, stores, chosen, planned, reuse=reuse, listener=listener)
 
 
@@ -173,7 +175,7 @@ def _execute(
                 store.meta = store.writer.finish(run, listener)
     elapsed = time.monotonic() - began
     return dataclasses.replace(
-        _report(stores, planning.describe(planned)),
+        report_of(stores, planning.describe(planned)),
         audio_s=audio_s,
         elapsed_s=elapsed,
         peak_bytes=peak,
@@ -274,24 +276,3 @@ def _event(trouble: ClipTrouble) -> ClipShort | ClipFailed:
     if trouble.kind == "short":
         return ClipShort(trouble.clip_id, trouble.reason)
     return ClipFailed(trouble.clip_id, trouble.kind, trouble.reason)
-
-
-def _report(stores: Sequence[RunStore], plan: str) -> ExtractReport:
-    """Counts over the first store: all stores of a run hold the same clips."""
-    paths = tuple(store.path for store in stores)
-    if not stores or not stores[0].path.exists():
-        return ExtractReport(paths, plan, len(stores[0].clip_ids) if stores else 0, 0, 0, 0)
-    with open_store(stores[0].path) as reader:
-        absent = reader.failure == NOT_IN_TABLE
-        failed = np.flatnonzero((reader.state == State.FAILED) & ~absent).tolist()
-        short = [row for row, text in enumerate(reader.failure.tolist()) if text.startswith("short: ")]
-        return ExtractReport(
-            stores=paths,
-            plan=plan,
-            n_clips=len(reader),
-            n_done=int((reader.state == State.DONE).sum()),
-            n_failed=len(failed),
-            n_short=len(short),
-            n_absent=int(absent.sum()),
-            failures=tuple((str(reader.clip_id[row]), str(reader.failure[row])) for row in failed),
-        )

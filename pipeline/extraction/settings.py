@@ -48,7 +48,8 @@ class ExtractSettings:
 class ExtractReport:
     """What came of it; counts are of clips in the finished stores, times are seconds.
 
-    ``n_absent`` are clips of the stores that left the clip table before they were made.
+    A clip counts as done where it is done in all stores, as failed where it failed in any; ``failed_in`` is
+    the first store with failures.  ``n_absent`` are clips of the stores that left the clip table before they were made.
     """
 
     stores: tuple[Path, ...]
@@ -65,6 +66,7 @@ class ExtractReport:
     n_copied: int = 0
     n_dropped: int = 0
     n_absent: int = 0
+    failed_in: Path | None = None
 
     def text(self) -> str:
         """A few lines for people."""
@@ -88,7 +90,8 @@ class ExtractReport:
             )
         lines += [f"failed: {clip_id!r}: {reason}" for clip_id, reason in self.failures[:_SHOWN]]
         if len(self.failures) > _SHOWN:
-            lines.append(f"... and {len(self.failures) - _SHOWN} more: east store info {self.stores[0]} --failures")
+            place = self.failed_in or self.stores[0]
+            lines.append(f"... and {len(self.failures) - _SHOWN} more: east store info {place} --failures")
         lines += [f"store: {path}" for path in self.stores]
         return "\n".join(lines)
 

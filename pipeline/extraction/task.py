@@ -193,6 +193,8 @@ def _run_network(shard: _Shard, spec: ExtractorSpec, extractor: Extractor, group
         places = range(group.first + first, group.first + first + len(part))
         if all(row in output.planned for output in wanted for row in places):
             continue
+        if all(clip.error is not None or clip.skipped for clip in part):
+            continue  # nothing but silence
         found = run_network(extractor, *_stack(part, extractor.card.rate_hz, spec.view, job.clip_s), job.device)
         rows = slice(group.first + first, group.first + first + len(part))
         for output in wanted:

@@ -21,7 +21,14 @@ import soxr
 from extracting import ROOT, command, meta_of, run, table_of, tidy, write_clips
 
 from pipeline import layout
-from pipeline.errors import ClipsFailedError, PlanError, SettingError, StoreBusyError, StoreError, UnknownNameError
+from pipeline.errors import (
+    ClipsFailedError,
+    PlanError,
+    SettingError,
+    StoreBusyError,
+    StoreError,
+    UnknownNameError,
+)
 from pipeline.events import ClipFailed, ClipShort, Event, ShardDone, Warned
 from pipeline.manifest import ClipTable
 from pipeline.stores import State, open_store
@@ -188,14 +195,41 @@ def test_neighbours_of_a_bad_clip_keep_their_numbers(music: Path, tmp_path: Path
     assert np.array_equal(left.read(rows), right.read(rows))
 
 
-def test_mended_files_are_tried_again_when_asked(music: Path, tmp_path: Path) -> None:
+def test_files_that_were_missing_are_made_once_they_are_there(music: Path, tmp_path: Path) -> None:
     paths = write_clips(tmp_path / "some", 3)
     paths[1].rename(tmp_path / "away")
+    paths[2].rename(tmp_path / "other")
     table = table_of(paths, tmp_path / "some")
+    assert run(table, "fake/clip").n_failed == 2
+    paths[1].mkdir()
+    (tmp_path / "other").rename(paths[2])
     assert run(table, "fake/clip").n_failed == 1
-    (tmp_path / "away").rename(paths[1])
-    assert run(table, "fake/clip").n_failed == 1
-    assert run(table, "fake/clip", retry_failed=True).n_failed == 0
+    events: list[Event] = []
+    assert run(table, "fake/clip", listener=events.append).n_failed == 1  # a folder is no file, and is not tried again
+    assert not [event for event in events if isinstance(event, ClipFailed)]
+    assert run(table, "fake/clip", listener=events.append, retry_failed=True).n_failed == 1
+    assert [event.clip_id for event in events if isinstance(event, ClipFailed)] == [table.clip_id[1]]
+
+
+def test_a_clip_that_failed_in_any_store_counts_as_failed(tmp_path: Path) -> None:
+    paths = write_clips(tmp_path / "some", 4)
+    table = table_of(paths, tmp_path / "some")
+    assert run(table, "mel-small").n_done == 4
+    paths[2].unlink()
+    report = run(table, "mel-small", "fake/clip")
+    assert (report.n_clips, report.n_done, report.n_failed) == (4, 3, 1)
+    assert [clip_id for clip_id, _ in report.failures] == [table.clip_id[2]]
+    assert report.failed_in == layout.store_path("tiny", "fake", "clip")
+    with pytest.raises(ClipsFailedError, match="1 of 4 clips failed"):
+        report.require(0)
+
+
+def test_a_table_without_any_of_its_audio_is_refused_with_the_folder(tmp_path: Path) -> None:
+    table = table_of(write_clips(tmp_path / "some", 3), tmp_path / "some")
+    (tmp_path / "some").rename(tmp_path / "elsewhere")
+    with pytest.raises(PlanError, match=f"None of the 3 audio files .* lie in {tmp_path / 'some'}, for example"):
+        run(table, "fake/clip")
+    assert not layout.store_path("tiny", "fake", "clip").parent.exists()
 
 
 def test_command_ends_with_one_when_clips_fail(tmp_path: Path) -> None:
