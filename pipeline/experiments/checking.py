@@ -17,6 +17,8 @@ from pipeline.errors import SettingError, UnknownNameError
 Kind = Literal["student", "probe"]
 SETTINGS: dict[str, type[TrainSettings] | type[ProbeSettings]] = {"student": TrainSettings, "probe": ProbeSettings}
 GIVEN = frozenset({"data", "seed", "name", "group"})
+_IN_WORDS = {"str": "text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false"}
+_IN_LISTS = {"str": '["musicnn", "yamnet"]', "int": "[1, 2]", "float": "[0.5, 1.0]"}
 _PLAIN: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 
 
@@ -60,10 +62,11 @@ def checked(kind: str, key: str, value: Any) -> Any:
     several = re.fullmatch(r"tuple\[(\w+), \.\.\.\]", declared)
     if several is None:
         if declared in _PLAIN and not _is_a(value, declared):
-            raise SettingError(f"{key} must be {declared}, found {value!r}.")
+            raise SettingError(f"{key} must be {_IN_WORDS[declared]}, found {_as_toml(value)}.")
         return value
     if not isinstance(value, (list, tuple)) or not all(_is_a(entry, several[1]) for entry in value):
-        raise SettingError(f"{key} must be a list of {several[1]}, found {value!r}.")
+        example = f'["{value}"]' if isinstance(value, str) else _IN_LISTS.get(several[1], "[...]")
+        raise SettingError(f"{key} must be a list, such as {example}; found {_as_toml(value)}.")
     return tuple(value)
 
 
@@ -93,6 +96,10 @@ def merged(kind: str, *layers: Mapping[str, Any]) -> dict[str, Any]:
     known = known_settings(kind)
     values = {key: value for layer in layers for key, value in layer.items() if key in known}
     return {key: checked(kind, key, value) for key, value in values.items()}
+
+
+def _as_toml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _is_a(value: Any, declared: str) -> bool:

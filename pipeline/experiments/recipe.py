@@ -20,6 +20,7 @@ file.  A recipe of one row may also say ``seed``, ``name`` and ``group``, as eve
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +115,9 @@ def load_recipe(name: str, *, data: str = "", losses: Sequence[str] = (), change
 def _checked(name: str, source: Source, data: str, losses: Sequence[str], changes: Sequence[str]) -> Recipe:
     meta = source.meta
     if meta.get("format") != FORMAT_VERSION:
+        found = f"format {meta['format']!r}" if "format" in meta else "no format"
         raise SettingError(
-            f"Recipe {name!r} has format {meta.get('format')!r}; this program reads {FORMAT_VERSION}. "
+            f"Recipe {name!r} has {found}; this program reads {FORMAT_VERSION}. "
             f"At the top of the file there must be: format = {FORMAT_VERSION}"
         )
     changed = parse_changes(changes)
@@ -175,12 +177,25 @@ def student_settings(name: str, values: Mapping[str, Any], given: Collection[str
     Raises:
         SettingError: several rows and none chosen, or a row of the other kind.
     """
-    return TrainSettings(**(_one_run(name, "student", values, given) if name else values))
+    with _naming(name):
+        return TrainSettings(**(_one_run(name, "student", values, given) if name else values))
 
 
 def probe_settings(name: str, values: Mapping[str, Any], given: Collection[str]) -> ProbeSettings:
     """As :func:`student_settings`, of a probe."""
-    return ProbeSettings(**(_one_run(name, "probe", values, given) if name else values))
+    with _naming(name):
+        return ProbeSettings(**(_one_run(name, "probe", values, given) if name else values))
+
+
+@contextmanager
+def _naming(recipe: str) -> Iterator[None]:
+    """An error in the settings says which recipe they come from, options on top."""
+    try:
+        yield
+    except SettingError as error:
+        if recipe and recipe not in f"{error} {getattr(error, '__notes__', '')}":
+            error.add_note(f"in recipe '{recipe}', with the options given")
+        raise
 
 
 def _one_run(name: str, kind: str, values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
@@ -246,7 +261,7 @@ def _of_one_run(own: Mapping[str, Any]) -> dict[str, str]:
     found = {key: own[key] for key in ("name", "group") if key in own}
     for key, value in found.items():
         if not isinstance(value, str):
-            raise SettingError(f"{key} must be str, found {value!r}.")
+            raise SettingError(f"{key} must be text in quotes, found {value!r}.")
     return found
 
 
@@ -263,7 +278,9 @@ def _require_kind(kind: Any) -> Kind:
 
 
 def _require_title(title: Any, values: Mapping[str, Any]) -> str:
-    if not isinstance(title, str) or not title.strip():
+    if title is not None and not isinstance(title, str):
+        raise SettingError(f"A row's title must be text in quotes, found {title!r}.")
+    if not title or not title.strip():
         raise SettingError(f"Every row of a recipe needs a title; the row with {dict(values)} has none.")
     return title
 

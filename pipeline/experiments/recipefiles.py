@@ -128,7 +128,9 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise SettingError(f"Recipe '{path}' is not TOML: {error}.") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingError(f"Recipe '{path}' is no text in UTF-8; save it as that.") from error
+    except OSError as error:
         raise SettingError(f"Recipe '{path}' cannot be read ({error}).") from error
 
 

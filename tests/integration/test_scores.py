@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
@@ -18,7 +24,7 @@ from cli import main
 from pipeline.datasets import scores_card
 from pipeline.datasets.corpora.abc import read_abc
 from pipeline.datasets.corpora.arrange import CLIP_S, Arrangement, Part, Played, in_other_bank
-from pipeline.datasets.corpora.build import JOURNAL, clip_digest, plan_digest
+from pipeline.datasets.corpora.build import JOURNAL, _start_worker, clip_digest, plan_digest, render_all
 from pipeline.datasets.corpora.clips import clip_table, sizes, summarise
 from pipeline.datasets.corpora.drums import PERCUSSION, draw_tracks
 from pipeline.datasets.corpora.ensemble import ENSEMBLE, Bank, deal_works
@@ -316,6 +322,25 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "train").write_text("in the way")
     with pytest.raises(ManifestError, match="cannot be written"):
         _publish_flac(tmp_path / "train" / "0.flac", np.zeros(320, dtype=np.float32))
+
+
+def test_drafts_of_the_dead_are_removed_and_no_others(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f".0.flac.{ended.pid}.tmp", f".0.flac.{os.getpid()}.tmp", ".mine.tmp", "0.flac"]
+    (tmp_path / "audio" / "train").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "audio" / "train" / name).touch()
+    assert render_all([], tmp_path, []) == {}
+    assert {path.name for path in (tmp_path / "audio" / "train").iterdir()} == set(names[1:])
+
+
+def test_processes_that_render_leave_signals_to_the_builder() -> None:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_start_worker, initargs=([],)) as pool:
+        pid = pool.submit(os.getpid).result(timeout=60)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid, number)
+        assert pool.submit(os.getpid).result(timeout=60) == pid
 
 
 def test_without_any_heard_bank_nothing_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,12 +67,15 @@ def test_a_folder_is_its_recipes_without_those_to_be_extended(folder):
         ('extends = "base.toml"\nkind = "probe"\nsteps = 3', "no recipe key named 'steps'"),
         ('extends = "base.toml"\nkind = "teacher"', "no kind of row named 'teacher'"),
         ('extends = "base.toml"\nschedule = "plato"', "no schedule named 'plato'. Did you mean 'plateau'"),
-        ('extends = "base.toml"\nteacher = "musicnn"', "teacher must be a list of str, found 'musicnn'"),
+        (
+            'extends = "base.toml"\nteacher = "musicnn"',
+            r"teacher must be a list, such as \[\"musicnn\"\]; found 'musicnn'",
+        ),
         ('extends = "base.toml"\nlr = 100.0', "lr is 100.0, but must lie between"),
         ('extends = "base.toml"\nseeds = [1]\nseed = 1', "says both seed and seeds"),
-        ('extends = "base.toml"\nname = 3', "name must be str"),
+        ('extends = "base.toml"\nname = 3', "name must be text in quotes, found 3"),
         ("row = 3\nformat = 1", r"Rows are written as \[\[row\]\]"),
-        ("lr = 0.1", "has format None; .* there must be: format = 1"),
+        ("lr = 0.1", "has no format; .* there must be: format = 1"),
         ("format = 1", "one.toml' names no seeds. Write seeds"),
     ],
 )

@@ -10,11 +10,15 @@ import hashlib
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
+
+import psutil
 
 from pipeline.datasets.corpora.arrange import Arrangement
 from pipeline.datasets.corpora.render import RATE_HZ, VERSION, BankFile, Rendered, Renderer
@@ -49,7 +53,11 @@ def render_all(
     done = _read_journal(journal, folder / "audio", digests)
     left = [arrangement for arrangement in arrangements if arrangement.path not in done]
     listener(TaskStarted(task, len(arrangements), "clips"))
-    listener(TaskAdvanced(task, len(arrangements) - len(left), "found"))
+    if n_found := len(arrangements) - len(left):
+        listener(TaskAdvanced(task, n_found, "found", found=True))
+    else:
+        listener(TaskAdvanced(task, 0.0))
+    _remove_drafts(folder / "audio")
     try:
         with journal.open("a", encoding="utf-8") as lines:
             for batch in _rendered(left, folder / "audio", banks, n_workers or len(os.sched_getaffinity(0))):
@@ -97,6 +105,14 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else -1
 
 
+def _remove_drafts(audio: Path) -> None:
+    """Remove what processes that were killed had begun to write."""
+    for draft in audio.glob("**/.*.tmp"):
+        pid = draft.name.split(".")[-2]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            draft.unlink(missing_ok=True)
+
+
 def _rendered(
     arrangements: Sequence[Arrangement], audio: Path, banks: Sequence[BankFile], n_workers: int
 ) -> Iterator[list[Rendered]]:
@@ -123,8 +139,18 @@ def _rendered(
 
 
 def _start_worker(banks: Sequence[BankFile]) -> None:
+    """Ends with the builder alone, who answers the signals that reach all of the group."""
     global _renderer  # noqa: PLW0603 - a worker process holds its sound banks
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_builder, daemon=True).start()
     _renderer = Renderer(banks)
+
+
+def _end_with_builder() -> None:
+    if builder := multiprocessing.parent_process():
+        builder.join()
+        os._exit(1)  # a pool's worker waits for work for ever
 
 
 def _work(batch: Sequence[Arrangement], audio: Path) -> list[Rendered]:
