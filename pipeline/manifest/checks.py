@@ -121,7 +121,7 @@ def _splits(table: ClipTable) -> Iterator[Problem]:
     if not names:
         return
     yield from _found("no-split", "split is empty while other clips have one", table.clip_id[table.split == ""])
-    if "train" not in names:
+    if "train" not in names and set(names) != {"unlabelled"}:  # clips without labels alone can be extracted
         yield Problem("no-train", f"No clip is in split 'train', only in {', '.join(names)}", 1)
     if table.labelled().any():
         judging = [name for name in names if _kind(name) in ("valid", "test")]

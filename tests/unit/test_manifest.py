@@ -184,6 +184,11 @@ def test_test_sets_may_share_groups(tmp_path: Path) -> None:
     assert check_table(shared) == []
 
 
+def test_clips_that_nobody_labelled_need_no_train_split(tmp_path: Path) -> None:
+    table = replace(small_table(tmp_path), split=strings(*["unlabelled"] * 4), labels=np.full((4, 2), -1, np.int8))
+    assert check_table(table) == []
+
+
 def test_all_defects_come_in_one_message(tmp_path: Path) -> None:
     table = replace(small_table(tmp_path), clip_id=strings("a", "a", "b", "c"), clip_s=-1.0)
     with pytest.raises(ManifestError, match=r"(?s)'small' has 5 problem.*more than once.*'a'.*clip_s is -1.*not below"):
