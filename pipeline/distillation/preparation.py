@@ -229,6 +229,8 @@ def score_clips(
     if not np.isfinite(logits).all():
         raise TrainingError("The probe's scores are not finite. Does a teacher store hold damaged features?")
     listener(Note(f"Probe: {_in_words(probe.about)}"))
+    if probe.doubt:
+        listener(Warned(probe.doubt))
     return Scored(table.clip_id[there], logits, probe), table.select(np.flatnonzero(there))
 
 

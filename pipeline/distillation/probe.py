@@ -30,6 +30,7 @@ Task = Literal["multi-label", "single-label"]
 LOGISTIC_CS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _READ_CLIPS = 256
 _STEADY = 1e-6
+_LEAST_SLOPE = 2e-3  # the least that a temperature can be is 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,17 @@ class Probe:
         """[clips, channels] to [clips, classes]; rows of NaN stay NaN."""
         z = _prepare(features, self.mean, self.scale, self.compress)
         return np.asarray(self.slope * (z @ self.weights + self.bias) + self.shift, np.float32)
+
+    @property
+    def doubt(self) -> str:
+        """What speaks against learning from this probe; empty where nothing is known to."""
+        if self.slope > _LEAST_SLOPE:
+            return ""
+        return (
+            f"The probe has learnt nothing from {self.about['n_clips']:,} labelled clips: on clips left out, higher "
+            f"scores are no sign of the label (calibration slope {self.slope:.3g}). A student taught by it learns "
+            "noise. Give more labels, or look whether store and labels are of the same clips."
+        )
 
     @property
     def n_parameters(self) -> int:

@@ -177,6 +177,16 @@ def test_single_label_scores_are_a_softmax() -> None:
     assert probe.slope > 1
 
 
+@pytest.mark.parametrize("task", ["multi-label", "single-label"])
+def test_a_probe_that_learnt_nothing_says_so(task: str) -> None:
+    rng = np.random.default_rng(7)
+    labels = np.eye(2, dtype=np.int8)[np.arange(40) % 2]
+    noise = rng.normal(size=(40, 30))
+    assert "learnt nothing from 40 labelled clips" in fit_probe("ridge", noise, labels, task, valid=None).doubt
+    telling = noise + 3 * labels[:, :1]
+    assert fit_probe("ridge", telling, labels, task, valid=None).doubt == ""
+
+
 def test_probes_that_cannot_be_fitted_say_why() -> None:
     x, labels = _data()
     with pytest.raises(TrainingError, match="no class has both a positive and a negative"):
