@@ -65,7 +65,7 @@ def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
     """The clips that training uses: train, valid, test, their variants, and unlabelled ones.
 
     Clips of the split ``unlabelled`` become training clips whose labels nobody knows.  Without a
-    valid split, 15 % of train is held out; clips of one group (a song, an artist) stay together.
+    valid split, 15 % of train is held out; clips of one group (a song, an artist), or of one file, stay together.
 
     Raises:
         SettingError: there are no training clips, no classes, or no valid split and one group to hold out.
@@ -84,10 +84,11 @@ def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
     listener(
         Note(
             f"{table.name} has no split {VALID!r}: {int(held.sum()):,} of its {int((used.split == TRAIN).sum()):,} "
-            "training clips are held out, groups whole."
+            "training clips are held out, groups and files whole."
         )
     )
-    heard = (used.split == UNLABELLED) & np.isin(used.group, list(set(used.group[held]) - {""}))
+    pieces = _pieces(used)
+    heard = (used.split == UNLABELLED) & np.isin(pieces, np.unique(pieces[held]))
     held_out = replace(used, split=np.where(held, VALID, used.split).astype(object))
     return _with_unlabelled(held_out.select(~heard))  # no music of the validation clips is trained on
 
@@ -104,19 +105,23 @@ def _with_unlabelled(table: ClipTable) -> ClipTable:
     return replace(table, labels=labels, split=np.where(hidden, TRAIN, table.split).astype(object))
 
 
+def _pieces(table: ClipTable) -> NDArray[np.str_]:
+    """What belongs together: clips of a group, and where there is none, of a file."""
+    return np.where(table.group != "", table.group, table.path).astype(str)
+
+
 def _held_out(table: ClipTable) -> NDArray[np.bool_]:
-    train = np.asarray(table.split == TRAIN)
-    keys = np.where(table.group != "", table.group, table.clip_id)
-    groups = np.unique(keys[train].astype(str))
+    train, pieces = np.asarray(table.split == TRAIN), _pieces(table)
+    groups = np.unique(pieces[train])
     if len(groups) == 1:
         n = counted(int(train.sum()), "training clip")
         raise SettingError(
-            f"{table.name!r} has no split {VALID!r}, and none can be held out: {n} in one group, "
-            f"{shown(groups[0])}, and groups are not divided. Give clips of its clip table the split "
+            f"{table.name!r} has no split {VALID!r}, and none can be held out: {n} in one group or file, "
+            f"{shown(groups[0])}, and those are not divided. Give clips of its clip table the split "
             f"{VALID!r}, or groups (songs, artists) of their own."
         )
     chosen = np.random.default_rng(1223).permutation(groups)[: max(1, round(_HELD_OUT * len(groups)))]
-    return np.asarray(train & np.isin(keys.astype(str), chosen))
+    return np.asarray(train & np.isin(pieces, chosen))
 
 
 def visible_labels(table: ClipTable, settings: TrainSettings | ProbeSettings, listener: Listener) -> ClipTable:

@@ -133,7 +133,8 @@ def test_one_group_and_no_valid_split(table: ClipTable, east: Said) -> None:
     rewrite(bare, group=np.full(len(bare), "song A", object))
     code, said = east(*train("--loss", "labels"))
     assert (code, has_run()) == (2, False)
-    assert "'tiny' has no split 'valid', and none can be held out: 24 training clips in one group, 'song A'" in said
+    assert "'tiny' has no split 'valid', and none can be held out: 24 training clips in one group or file" in said
+    assert "'song A', and those are not divided" in said
 
 
 def test_a_validation_split_held_out_that_can_choose_nothing(table: ClipTable, east: Said) -> None:

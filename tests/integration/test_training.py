@@ -176,16 +176,18 @@ def test_unlabelled_clips_can_be_counted(home: Path) -> None:
         train(_settings(loss="kd", unlabelled=41))
 
 
-def test_without_a_valid_split_nothing_of_its_groups_is_heard(home: Path) -> None:
+@pytest.mark.parametrize("column", ["group", "path"])
+def test_without_a_valid_split_nothing_of_its_groups_or_files_is_heard(home: Path, column: str) -> None:
     table = read_table(layout.table_path("tiny"))
-    keep = table.split == "train"
-    half = replace(table.select(keep), group=np.array([f"song{k % 8}" for k in range(keep.sum())], object))
+    keep = np.flatnonzero(table.split == "train")
+    names = np.array([f"song{k % 8}" for k in range(len(keep))], object)
+    half = replace(table.select(keep), group=np.full(len(keep), "", object))
     split = half.split.copy()
     split[::2] = "unlabelled"
-    used = used_splits(replace(half, split=split), lambda event: None)
-    held = set(used.group[used.split == "valid"])
+    used = used_splits(replace(half, split=split, **{column: names}), lambda event: None)
+    held = set(getattr(used, column)[used.split == "valid"])
     assert held
-    assert not held & set(used.group[used.split == "train"])
+    assert not held & set(getattr(used, column)[used.split == "train"])
     assert (used.labels[used.split == "valid"] >= 0).all()
 
 
