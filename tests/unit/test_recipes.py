@@ -99,6 +99,18 @@ def test_options_win_over_a_recipe_where_the_user_gave_them(folder):
     assert student_settings("", values, set()).lr == 0.5
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("steps = -4", "steps is -4, but must lie"), ('student = "cnn-smal"', "Did you mean 'cnn-small'"),
+     ("title = 3", "title must be text in quotes, found 3"), ('labelled = "few"', "a whole number, found 'few'")],
+)  # fmt: skip
+def test_one_run_of_a_recipe_that_is_refused_names_the_file_once(folder, text, message):
+    name = put(folder, f'extends = "base.toml"\n{text}')
+    with pytest.raises(SettingError, match=message) as caught:
+        student_settings(name, {}, set())
+    assert "\n".join([str(caught.value), *caught.value.__notes__]).count("one.toml") == 1
+
+
 def test_one_row_of_several_is_chosen_by_its_title():
     assert student_settings("demo", {"group": "labels only"}, {"group"}).loss == "labels"
     assert probe_settings("demo", {"group": "teacher probe"}, {"group"}).labelled == 200
