@@ -80,7 +80,7 @@ def build(
     clips = sizes(clips, CLIPS)
     corpus = fetch(CORPUS, offline=offline, listener=listener)
     banks = _fetch_banks(offline=offline, listener=listener)
-    scores = load_scores(corpus, CORPUS.sha256, folder / NOTES_FILE, listener=listener)
+    scores = load_scores(corpus, CORPUS.sha256, folder / NOTES_FILE, n_workers=n_workers, listener=listener)
     heard = [bank for bank, _ in banks.seen]
     arrangements = plan(scores, clips=clips, seed=seed, banks=heard, repeated=tuple(banks.repeating), listener=listener)
     rendered = render_all(arrangements, folder, banks.files, task=card.name, n_workers=n_workers, listener=listener)

@@ -9,10 +9,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
@@ -33,6 +31,7 @@ from pipeline.datasets.corpora.musicxml import Note, read_lines
 from pipeline.datasets.corpora.render import Rendered, _publish_flac, present
 from pipeline.datasets.corpora.sampler import Sampler
 from pipeline.datasets.corpora.scores import Score, highest, load_scores, read_scores
+from pipeline.datasets.corpora.workers import make_pool
 from pipeline.datasets.resolve import build_dataset
 from pipeline.datasets.scores import _fetch_banks, build, plan
 from pipeline.errors import ManifestError, SettingError, WeightsError
@@ -171,6 +170,21 @@ def test_corpus_is_read_once_and_works_are_kept_together(tmp_path: Path) -> None
     assert len(load_scores(corpus, "other", kept)) == 2
     with pytest.raises(ManifestError, match="holds no scores"):
         read_scores(corpus / "demos")
+
+
+def test_scores_are_the_same_however_many_processes_read_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(20):
+        path = tmp_path / "luca" / f"{index:02d}.xml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            "<score" if index == 7 else xml(["".join(note("CDEFGAB"[(k * index) % 7], 2) for k in range(18))])
+        )
+    monkeypatch.setattr("pipeline.datasets.corpora.scores._FEW_FILES", 4)
+    said: list[Event] = []
+    alone = read_scores(tmp_path)
+    assert len(alone) == 19
+    assert read_scores(tmp_path, n_workers=2, listener=said.append) == alone
+    assert any("1 of 20 scores cannot be read and are left out: 07.xml (ParseError)" in str(event) for event in said)
 
 
 def test_plan_is_the_same_everywhere() -> None:
@@ -336,7 +350,7 @@ def test_drafts_of_the_dead_are_removed_and_no_others(tmp_path: Path) -> None:
 
 
 def test_processes_that_render_leave_signals_to_the_builder() -> None:
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_start_worker, initargs=([],)) as pool:
+    with make_pool(1, _start_worker, []) as pool:
         pid = pool.submit(os.getpid).result(timeout=60)
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(pid, number)

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +18,7 @@ import psutil
 
 from pipeline.datasets.corpora.arrange import Arrangement
 from pipeline.datasets.corpora.render import RATE_HZ, VERSION, BankFile, Rendered, Renderer
+from pipeline.datasets.corpora.workers import count_workers, make_pool
 from pipeline.errors import ManifestError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, ignore
 
@@ -60,7 +57,7 @@ def render_all(
     _remove_drafts(folder / "audio")
     try:
         with journal.open("a", encoding="utf-8") as lines:
-            for batch in _rendered(left, folder / "audio", banks, n_workers or len(os.sched_getaffinity(0))):
+            for batch in _rendered(left, folder / "audio", banks, count_workers(n_workers)):
                 lines.writelines(json.dumps({"digest": digests[clip.path]} | asdict(clip)) + "\n" for clip in batch)
                 lines.flush()
                 done |= {clip.path: clip for clip in batch}
@@ -121,9 +118,7 @@ def _rendered(
         renderer = Renderer(banks) if batches else None
         yield from ([renderer.render(clip, audio) for clip in batch] for batch in batches if renderer)
         return
-    pool = ProcessPoolExecutor(
-        n_workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(list(banks),)
-    )
+    pool = make_pool(n_workers, _start_worker, list(banks))
     try:
         pending: set[Future[list[Rendered]]] = {pool.submit(_work, batch, audio) for batch in batches}
         while pending:
@@ -139,18 +134,8 @@ def _rendered(
 
 
 def _start_worker(banks: Sequence[BankFile]) -> None:
-    """Ends with the builder alone, who answers the signals that reach all of the group."""
     global _renderer  # noqa: PLW0603 - a worker process holds its sound banks
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_builder, daemon=True).start()
     _renderer = Renderer(banks)
-
-
-def _end_with_builder() -> None:
-    if builder := multiprocessing.parent_process():
-        builder.join()
-        os._exit(1)  # a pool's worker waits for work for ever
 
 
 def _work(batch: Sequence[Arrangement], audio: Path) -> list[Rendered]:

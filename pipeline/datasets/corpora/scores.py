@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from xml.etree.ElementTree import ParseError
@@ -18,6 +19,7 @@ from pipeline.datasets.corpora.abc import read_abc
 from pipeline.datasets.corpora.humdrum import read_kern
 from pipeline.datasets.corpora.musicxml import Note, read_lines
 from pipeline.datasets.corpora.notes import group_by_marks, intervals
+from pipeline.datasets.corpora.workers import count_workers, make_pool
 from pipeline.errors import ManifestError
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
 from pipeline.files import publish_bytes
@@ -33,6 +35,8 @@ _SHORT_PIECES = frozenset({"bach", "ryansMammoth"})
 _LONG_INTERVALS = 16
 _MELODY_INTERVALS = 10
 _BEAT_INTERVALS = 8
+_FEW_FILES = 64  # read before a process of its own has started
+_CHUNK_FILES = 8
 Line = tuple[Note, ...]
 
 
@@ -56,19 +60,22 @@ class Score:
         return median(note.length for line in self.lines for note in line)
 
 
-def load_scores(corpus: Path, digest: str, kept: Path, *, listener: Listener = ignore) -> tuple[Score, ...]:
+def load_scores(
+    corpus: Path, digest: str, kept: Path, *, n_workers: int = 1, listener: Listener = ignore
+) -> tuple[Score, ...]:
     """The scores of a corpus, from ``kept`` where they were written by this version from this corpus.
 
     Args:
         digest: SHA-256 of the corpus.
         kept: the file of parsed notes, written if it is absent or of something else.
+        n_workers: processes; 0 takes all cores.
 
     Raises:
         ManifestError: the corpus holds no scores.
     """
     found = _read_kept(kept, digest)
     if found is None:
-        found = read_scores(corpus, listener=listener)
+        found = read_scores(corpus, n_workers=n_workers, listener=listener)
         kept.parent.mkdir(parents=True, exist_ok=True)
         publish_bytes(
             kept, json.dumps({"version": VERSION, "corpus": digest, "scores": [_plain(one) for one in found]}).encode()
@@ -77,7 +84,7 @@ def load_scores(corpus: Path, digest: str, kept: Path, *, listener: Listener = i
     return found
 
 
-def read_scores(corpus: Path, *, listener: Listener = ignore) -> tuple[Score, ...]:
+def read_scores(corpus: Path, *, n_workers: int = 1, listener: Listener = ignore) -> tuple[Score, ...]:
     """All scores below a folder in the order of their paths, each with its work.
 
     Files that cannot be read, or hold next to nothing, are counted and left out.
@@ -86,14 +93,13 @@ def read_scores(corpus: Path, *, listener: Listener = ignore) -> tuple[Score, ..
         ManifestError: there are none.
     """
     paths = sorted((path for path in corpus.rglob("*") if _reader(corpus, path)), key=lambda path: path.as_posix())
-    scores, odd = [], []
+    scores, odd = list[Score](), list[str]()
     listener(TaskStarted("reading scores", len(paths), "files"))
-    for path in paths:
-        try:
-            score = _read(corpus, path)
-            scores += [score] if score.lines else []
-        except (ParseError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
-            odd.append(f"{path.name} ({type(error).__name__})")
+    for score in _read_all(corpus, paths, count_workers(n_workers)):
+        if isinstance(score, str):
+            odd.append(score)
+        elif score.lines:
+            scores.append(score)
         listener(TaskAdvanced("reading scores", 1))
     listener(TaskFinished("reading scores"))
     if odd:
@@ -115,6 +121,30 @@ def _reader(corpus: Path, path: Path) -> Callable[[Path], tuple[str, Sequence[Li
     if path.suffix == ".abc" and inside[0] in _TUNE_FOLDERS:
         return _read_tune
     return None
+
+
+def _read_all(corpus: Path, paths: Sequence[Path], n_workers: int) -> Iterator[Score | str]:
+    """The score of each file in order, or what is wrong with it."""
+    if n_workers == 1 or len(paths) < _FEW_FILES:
+        yield from (_try(corpus, path) for path in paths)
+        return
+    pool = make_pool(n_workers)
+    try:
+        yield from pool.map(partial(_try, corpus), paths, chunksize=_CHUNK_FILES)
+    except BrokenProcessPool as error:
+        raise ManifestError(
+            f"One of the {n_workers} processes that read scores ended without a word; memory may have run out. "
+            "Build again with a smaller --workers."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _try(corpus: Path, path: Path) -> Score | str:
+    try:
+        return _read(corpus, path)
+    except (ParseError, ValueError, KeyError, IndexError, ZeroDivisionError) as error:
+        return f"{path.name} ({type(error).__name__})"
 
 
 def _read(corpus: Path, path: Path) -> Score:
