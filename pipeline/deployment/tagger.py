@@ -108,6 +108,11 @@ def load_tagger(folder: Path, *, device: str = "cpu") -> StudentTagger:
     Raises:
         RunError: no finished student there, or one whose front end is not the registered one.
     """
+    if folder.is_file():
+        raise RunError(
+            f"{folder} is a file, neither a run's folder nor an exported model (.onnx). Give the run first, then the "
+            "files; `east runs` lists the runs."
+        )
     if not (folder / CARD_NAME).is_file():
         raise RunError(f"{folder} has no {CARD_NAME}: it is not a finished student. Probes cannot tag files.")
     about = read_json(folder / CARD_NAME)

@@ -153,6 +153,9 @@ def test_students_that_do_not_fit_are_refused(tmp_path, change, message):
 def test_a_folder_without_a_student_is_refused(tmp_path):
     with pytest.raises(RunError, match="not a finished student"):
         load_tagger(tmp_path)
+    (tmp_path / "song.wav").touch()
+    with pytest.raises(RunError, match=r"song.wav is a file, neither .* Give the run first"):
+        load_tagger(tmp_path / "song.wav")
 
 
 def test_no_teacher_network_is_imported(run, tmp_path):
