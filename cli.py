@@ -17,6 +17,7 @@ from pipeline.commands.extract import extract
 from pipeline.commands.lists import datasets, students, teachers
 from pipeline.commands.predict import predict
 from pipeline.commands.rank import rank
+from pipeline.commands.runs import runs
 from pipeline.commands.store import store
 from pipeline.commands.sweep import sweep
 from pipeline.commands.table import table
@@ -31,7 +32,7 @@ SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Stage one": (extract,),
     "Stores": (store,),
     "Stage two": (train, probe, experiment, table, sweep, evaluate, compare, report, predict, export),
-    "Lists": (teachers, students, losses, datasets, weights),
+    "Lists": (runs, teachers, students, losses, datasets, weights),
 }
 
 

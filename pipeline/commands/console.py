@@ -181,9 +181,13 @@ def show(text: str) -> None:
 
 
 def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = ()
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] = (), width: int = 160
 ) -> None:
-    """Print a result table to standard output; columns in ``numeric`` are right-aligned."""
+    """Print a result table to standard output; columns in ``numeric`` are right-aligned.
+
+    Args:
+        width: in characters, where standard output is no terminal.
+    """
     table = Table(
         title=_safe(title) or None, title_justify="left", header_style="bold", show_edge=False, pad_edge=False
     )
@@ -191,5 +195,4 @@ def show_table(
         table.add_column(_safe(name), justify="right" if index in numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_safe(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
+    Console(width=None if sys.stdout.isatty() else width).print(table)

@@ -55,6 +55,26 @@ def test_compare_writes_no_page_and_report_does(run, tmp_path):
     assert (tmp_path / "r" / "index.html").is_file()
 
 
+def test_runs_are_listed_with_their_state(run, home, tmp_path, monkeypatch):
+    rows = json.loads(run("runs", "--json").output)
+    row = next(row for row in rows if row["run"] == "east-kd-s1")
+    assert (row["dataset"], row["seed"], row["complete"], row["step"]) == ("demo", 1, True, None)
+    assert row["folder"] == str(home / "demo" / "runs" / "east-kd-s1")
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    assert "There are no runs yet" in run("runs").output
+    make_dataset(tmp_path, seeds=(1,))
+    folder = tmp_path / "demo" / "runs" / "east-kd-s1"
+    facts = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(facts | {"complete": False}))
+    (folder / "history.csv").write_text("step,valid_map\n50,0.1\n100,0.2\n")
+    (tmp_path / "demo" / "runs" / "labels-only-s1" / "run.json").write_text("{")
+    result = run("runs", "--data", "demo")
+    assert next(line for line in result.output.splitlines() if "east-kd-s1" in line).count("step 100") == 1
+    assert "labels-only-s1" not in result.stdout
+    assert "labels-only-s1/run.json" in result.stderr.replace("\n", "")
+    assert run("runs", "--data", "other").output.startswith("There are no runs of other yet")
+
+
 def test_an_unknown_run_names_the_nearest(run, capsys):
     code, _, err = exit_of(capsys, "evaluate", "label-only-s1")
     assert code == 1
