@@ -21,7 +21,7 @@ DataOn = Literal["auto", "host", "device"]
 #: Values of a loss that a run may replace.
 LOSS_VALUES = (
     "lam", "tau", "stage", "align", "kd_share", "kd_targets", "kd_scale", "feature", "feature_scale", "clips",
-    "teachers", "teacher_weights", "lam_schedule", "lam_warmup",
+    "teachers", "teacher_weights", "lam_schedule", "lam_warmup", "teacher_shift",
 )  # fmt: skip
 
 #: Settings that say where a run happens and how it is told of, not what comes out.
@@ -37,11 +37,11 @@ _AS_BEFORE: dict[str, Any] = {
     "teacher_weights": None, "lam_schedule": None, "lam_warmup": None, "ema": 0.0, "average_last": 0.0,
     "validate_on": ["valid"], "plateau_patience": 5, "mask_mels": 0, "mask_frames": 0, "n_masks": 1, "views": 0,
     "probe_views": 0, "unlabelled": None,
-    "stop_on": "map", "processes": 1,
+    "stop_on": "map", "processes": 1, "teacher_shift": None,
 }  # fmt: skip
 _LOSS_AS_BEFORE: dict[str, Any] = {
     "kd_targets": "soft", "feature_scale": 1.0, "teachers": "each", "teacher_weights": "", "lam_schedule": "constant",
-    "lam_warmup": 0.1,
+    "lam_warmup": 0.1, "teacher_shift": 0.0,
 }  # fmt: skip
 
 
@@ -120,6 +120,7 @@ class TrainSettings:
     teacher_weights: str | None = None
     lam_schedule: str | None = None
     lam_warmup: float | None = None
+    teacher_shift: float | None = None
     probe: str = "ridge"
     probe_views: int = 0
     labelled: int | None = None

@@ -360,6 +360,17 @@ def test_a_weighted_mix_of_stages(feature: str) -> None:
     assert _feature(goal, feature, feature_scale=3.0) == pytest.approx(3 * single[2], rel=1e-6)
 
 
+def test_teachers_are_shifted_where_asked() -> None:
+    there = _frames(5, 8, 1)
+    away = Frames(there.features + 2.24, there.n_frames)
+    for clips in ("all", "labelled"):
+        plain = _feature(_goal(there, n_labelled=4), "cosine", clips=clips)
+        assert _feature(_goal(away, n_labelled=4), "cosine", clips=clips) != pytest.approx(plain, rel=0.01)
+        shifted = _feature(_goal(away, n_labelled=4), "cosine", clips=clips, teacher_shift=2.24)
+        assert shifted == pytest.approx(plain, rel=1e-5)
+    assert _feature(_goal(away), teacher_shift=2.24) == pytest.approx(_feature(_goal(away)), rel=1e-4)  # distances
+
+
 def test_teachers_are_weighed() -> None:
     a, b = _frames(5, 8, 1), _frames(1, 30, 2)
     alone = [_feature(_goal(teacher)) for teacher in (a, b)]

@@ -131,7 +131,8 @@ def _feature_term(loss: LossSettings, goal: Goal, stages: tuple[Frames, ...], ma
 
 
 def _seen(loss: LossSettings, goal: Goal, teacher: Frames) -> Frames:
-    """A teacher without the clips that the loss may not see."""
+    """A teacher as the loss takes it: shifted, without the clips that it may not see."""
+    features = teacher.features - loss.teacher_shift if loss.teacher_shift else teacher.features
     if loss.clips == "all":
-        return teacher
-    return Frames(teacher.features, teacher.n_frames.masked_fill(~goal.labelled, 0))
+        return Frames(features, teacher.n_frames)
+    return Frames(features, teacher.n_frames.masked_fill(~goal.labelled, 0))

@@ -30,6 +30,7 @@ _RANGES = {
     "kd_scale": (0.0, 1e4),
     "feature_scale": (0.0, 1e4),
     "lam_warmup": (0.0, 1.0),
+    "teacher_shift": (-1e6, 1e6),
 }
 _CHOICES = {
     "feature": Feature,
@@ -61,6 +62,8 @@ class LossSettings:
             neighbours' probabilities).  Of single clips: ``attention`` (which frames are loud; needs
             a teacher with frames), ``projection`` (1 - cosine after a learned linear map).
         feature_scale: factor of the feature loss.
+        teacher_shift: subtracted from teacher features before the feature loss; cosines notice, distances
+            and CKA do not. The paper takes 2.24 from OpenL3.
         stage: the student's stage it looks at, counted from 1; ``final`` is the last one, ``all``
             takes every stage with equal weights, ``0.2,0.3,0.5`` gives each stage its weight.
             Weights are divided by their sum.
@@ -94,6 +97,7 @@ class LossSettings:
     teacher_weights: str = ""
     lam_schedule: LamSchedule = "constant"
     lam_warmup: float = 0.1
+    teacher_shift: float = 0.0
 
     def __post_init__(self) -> None:
         for field, (low, high) in _RANGES.items():
