@@ -101,6 +101,34 @@ def from_(source: Path, *, split: str, **settings: object) -> None:
 
 
 @data.command()
+@click.argument("labelled")
+@click.argument("pools", nargs=-1, required=True)
+@click.option("--name", required=True, help="Name of the new dataset.")
+@click.option("--limit", type=click.IntRange(1), help="Clips taken of all POOLS, drawn at random.  [default: all]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Decides which clips are drawn.")
+def join(labelled: str, pools: tuple[str, ...], *, name: str, limit: int | None, seed: int) -> None:
+    """Add clips without labels to LABELLED: those of POOLS, which may be datasets, clip tables or folders.
+
+    Students then learn from what teachers say on all of them. Clips of POOLS come into the split
+    "unlabelled"; labels and splits that they have play no part. Files that are in LABELLED, too, are
+    left out. A folder is cut into clips as long as those of LABELLED, in seconds.
+
+    Writes data/NAME/clips.parquet; the audio stays where it is. What was extracted before is copied
+    by `east extract --reuse`.
+
+    \b
+    Example:
+      east data join openmic ~/music --name openmic-more --limit 50000
+      east extract --data openmic-more --teacher musicnn --reuse data/openmic/stores
+    """
+    from pipeline.datasets.joining import join as join_datasets
+
+    with listening() as listener:
+        _, path = join_datasets(labelled, pools, name=name, limit=limit, seed=seed, listener=listener)
+    show(str(path))
+
+
+@data.command()
 @click.argument("table")
 @click.option("--audio", is_flag=True, help="Also look whether every file is there.")
 def check(table: str, audio: bool) -> None:

@@ -133,8 +133,29 @@ def check_stores(
     for join, store in zip(joins, stores, strict=True):
         check_join(join, used, store, missing, listener)
     _check_tables(table, stores, listener)
+    _check_repeats(used, stores[0], joins[0].rows, listener)
     for (one, rows), (other, theirs) in combinations(zip(stores, (join.rows for join in joins), strict=True), 2):
         _check_audio(used, (one, rows), (other, theirs), listener)
+
+
+def _check_repeats(used: ClipTable, store: StoreReader, rows: NDArray[np.int64], listener: Listener) -> None:
+    """Say which clips that judge are, sample by sample, the audio of clips that are trained on."""
+    there = np.flatnonzero(rows != ABSENT)
+    digests = store.samples_digest[rows[there]]
+    there, digests = there[digests.any(axis=1)], digests[digests.any(axis=1)]
+    audio = [row.tobytes() for row in digests]
+    trained = {key for key, place in zip(audio, there.tolist(), strict=True) if used.split[place] == "train"}
+    found: dict[str, list[str]] = {}
+    for key, place in zip(audio, there.tolist(), strict=True):
+        if used.split[place] != "train" and key in trained:
+            found.setdefault(str(used.split[place]), []).append(str(used.clip_id[place]))
+    for split, ids in found.items():
+        listener(
+            Warned(
+                f"{used.name}, split {split}: {counted(len(ids), 'clip')} of the very samples of clips that are "
+                f"trained on ({some(ids)}). Scores there look better than they are."
+            )
+        )
 
 
 def check_join(join: StoreJoin, used: ClipTable, store: StoreReader, missing: str, listener: Listener) -> None:

@@ -209,6 +209,20 @@ def restore(name: str, keep: np.ndarray, **changes: object) -> str:
     return str(path)
 
 
+def test_audio_that_is_trained_on_and_judged_is_said(table: ClipTable, east: Said) -> None:
+    digests = np.random.default_rng(0).integers(0, 256, (len(table), 32), np.uint8)
+    test, train_rows = np.flatnonzero(table.split == "test"), np.flatnonzero(table.split == "train")
+    digests[test[3]] = digests[train_rows[5]]
+    digests[test[:2]] = 0  # not known
+    digests[train_rows[:2]] = 0
+    restore("mel-small/logmel", np.ones(len(table), bool), samples_digest=digests)
+    code, said = east(*train("--loss", "labels"))
+    assert code == 0
+    named = f"split test: 1 clip of the very samples of clips that are trained on ('{table.clip_id[test[3]]}')"
+    assert named in said
+    assert "of the very samples" not in said.replace(named, "")
+
+
 @pytest.mark.parametrize("store", ["mel-small/logmel", "teach/clip"])
 def test_a_store_that_lacks_clips(table: ClipTable, east: Said, store: str) -> None:
     with open_store(layout.store_path("tiny", *store.split("/"))) as reader:
