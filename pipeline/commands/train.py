@@ -26,7 +26,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Share of the batch with labels, where unlabelled clips take part.",
+    help="Share of the batch with labels, where unlabelled clips take part; at least one clip of either kind.",
 )
 @click.option("--lr", type=float, default=4e-3, show_default=True, help="Learning rate, the peak with onecycle.")
 @click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Of AdamW (plateau: of Adam).")
