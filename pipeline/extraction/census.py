@@ -24,8 +24,8 @@ from pipeline.extraction.jobs import ClipJob
 from pipeline.manifest import ClipTable
 from pipeline.manifest.index import AudioIndex, Segment, Stamp
 from pipeline.manifest.table import is_url
+from pipeline.stores.pending import failed_rows
 from pipeline.stores.reader import ClipArrays
-from pipeline.stores.schema import State
 
 _PART_CLIPS = 32
 
@@ -107,7 +107,7 @@ class Census:
         ids, failures = arrays.clip_id, arrays.failure
         return frozenset(
             str(ids[row])
-            for row in np.flatnonzero(arrays.state == State.FAILED).tolist()
+            for row in np.flatnonzero(failed_rows(arrays)).tolist()
             if str(failures[row]).startswith(f"{AudioMissingError.kind}:") and self._is_file(str(ids[row]))
         )
 

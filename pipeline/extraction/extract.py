@@ -155,6 +155,7 @@ def _execute(
         )
         require_canaries(stores, reuse.sources, partial(_canaries_again, runner, chosen.device), listener)
         _open_writers(stack, stores, runner, device=chosen.device, listener=listener)
+        listener(TaskAdvanced("extract", 0.0, "first shards"))
         by_name = {store.meta.name: store for store in stores}
         copier = stack.enter_context(Copier(stores, reuse, listener))
         jobs = {(job.shard, job.outputs[0].target.name): job for job in planned.jobs}

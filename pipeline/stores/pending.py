@@ -65,7 +65,7 @@ def prepare(before: ClipArrays, clip_ids: np.ndarray, shard_clips: int, update: 
         again &= here | ~before.clip_digest.any(axis=1)
     again |= here & (before.failure == NOT_IN_TABLE)
     if update.retry_failed:
-        again |= here & (before.state == State.FAILED)
+        again |= here & failed_rows(before)
     if update.changed:
         again |= np.array([clip_id in update.changed for clip_id in before.clip_id.tolist()], bool)
     arrays = ClipArrays.pending(np.concatenate([before.clip_id, new]))
@@ -87,6 +87,14 @@ def kept_rows(arrays: ClipArrays) -> np.ndarray:
     """Mask of the pending clips that were done before: copied if their features still agree."""
     kept: np.ndarray = (arrays.state == State.PENDING) & arrays.clip_digest.any(axis=1)
     return kept
+
+
+def failed_rows(arrays: ClipArrays) -> np.ndarray:
+    """Mask of the clips that failed, those among them that are pending with their shard too."""
+    failed: np.ndarray = arrays.state == State.FAILED
+    kept = np.flatnonzero(kept_rows(arrays) & (arrays.failure != ""))
+    failed[kept] = [state_before(text) == State.FAILED for text in arrays.failure[kept].tolist()]
+    return failed
 
 
 def state_before(failure: str) -> State:

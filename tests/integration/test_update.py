@@ -228,11 +228,11 @@ def files_of(place: Path) -> dict[str, bytes]:
 
 
 def stop_after(n_shards: int) -> Callable[[Event], None]:
-    """A listener that interrupts a run after so many shards."""
+    """A listener that interrupts a run after so many shards; after none, its stores are open for writing."""
     done: list[Event] = []
 
     def stop(event: Event) -> None:
-        if isinstance(event, ShardDone if n_shards else TaskStarted):
+        if isinstance(event, ShardDone) if n_shards else getattr(event, "detail", "") == "first shards":
             done.append(event)
         if len(done) >= max(1, n_shards):
             raise KeyboardInterrupt
@@ -262,6 +262,20 @@ def test_a_clip_that_left_keeps_its_features_when_growth_is_interrupted(music: P
         run(larger, "fake/frames", listener=stop_after(0))
     report = run(larger, "fake/frames")
     assert (report.n_done, report.n_failed, report.n_absent) == (N, 0, 0)
+
+
+@pytest.mark.parametrize("why", ["missing", "damaged"])
+def test_a_failed_clip_that_is_mended_after_an_interrupted_run_is_made(music: Path, tmp_path: Path, why: str) -> None:
+    """It is pending with its shard, and the store keeps why it failed."""
+    whole, clip = table(music), music / "003.flac"
+    clip.rename(tmp_path / "away.flac")
+    if why == "damaged":
+        clip.write_bytes(b"no audio")
+    assert run(whole.select(np.arange(14)), "fake/frames").n_failed == 1
+    with pytest.raises(KeyboardInterrupt):
+        run(whole.select(np.arange(16)), "fake/frames", listener=stop_after(0))
+    (tmp_path / "away.flac").replace(clip)
+    assert run(whole.select(np.arange(16)), "fake/frames", retry_failed=why == "damaged").n_failed == 0
 
 
 EVEN: tuple[str, tuple[int, ...], int] = ("fake", (0, 5, 17, 38), 0)
