@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from pipeline import layout
@@ -37,12 +38,12 @@ def _row(run: Run) -> Row:
         "kind": run.kind,
         "student": run.config.get("student") if run.kind == "student" else None,
         "loss": run.config.get("loss") if run.kind == "student" else None,
-        "teachers": list(dict.fromkeys(without_view(store["extractor"]) for store in heard)),
+        "teachers": list(dict.fromkeys(without_view(store.get("extractor", "?")) for store in heard)),
         "labelled": run.n_labelled,
         "unlabelled": run.n_unlabelled,
         "seed": run.seed,
         "valid_map": run.best.get("valid_map"),
-        "steps": run.config.get("steps"),
+        "steps": steps if isinstance(steps := run.config.get("steps"), int) else None,
         "step": None if run.complete else _reached(run),
         "complete": run.complete,
         "folder": str(run.folder),
@@ -54,4 +55,4 @@ def _reached(run: Run) -> int:
         steps = read_history(run).get("step")
     except RunError:
         return 0
-    return int(steps.max()) if steps is not None and len(steps) else 0
+    return int(max((step for step in ([] if steps is None else steps.tolist()) if math.isfinite(step)), default=0))

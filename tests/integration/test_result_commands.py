@@ -68,9 +68,24 @@ def test_runs_are_listed_with_their_state(run, home, tmp_path, monkeypatch):
     (folder / "run.json").write_text(json.dumps(facts | {"complete": False}))
     (folder / "history.csv").write_text("step,valid_map\n50,0.1\n100,0.2\n")
     (tmp_path / "demo" / "runs" / "labels-only-s1" / "run.json").write_text("{")
+    odd = folder.with_name("odd")
+    odd.mkdir()
+    (odd / "run.json").write_text(
+        json.dumps(
+            facts
+            | {
+                "name": "odd",
+                "complete": False,
+                "stores": [{}, {"name": "x"}],
+                "config": facts["config"] | {"steps": "many"},
+            }
+        )
+    )
+    (odd / "history.csv").write_text("step,valid_map\n50,0.1\n,\n")
     result = run("runs", "--data", "demo")
     assert next(line for line in result.output.splitlines() if "east-kd-s1" in line).count("step 100") == 1
     assert "labels-only-s1" not in result.stdout
+    assert next(line for line in result.output.splitlines() if "odd" in line).count("step 50") == 1
     assert "labels-only-s1/run.json" in result.stderr.replace("\n", "")
     assert run("runs", "--data", "other").output.startswith("There are no runs of other yet")
 
