@@ -66,7 +66,8 @@ def test_two_processes_train_and_go_on_to_the_same_numbers(home: Path) -> None:
     events: list[Event] = []
     whole = train(_settings(name="whole", **changes), events.append)
     assert any(isinstance(event, Note) and "on cpu in 2 processes of 8 clips" in event.text for event in events)
-    assert sum(event.amount for event in events if isinstance(event, TaskAdvanced)) == 8
+    assert sum(e.amount for e in events if isinstance(e, TaskAdvanced) and e.task == whole.name) == 8
+    assert sum(e.amount for e in events if isinstance(e, TaskAdvanced) and e.task == f"{whole.name}: scores") == 100
     run = read_run(whole)
     assert read_history(run)["step"].tolist() == [2, 4, 6, 8]
     assert '"processes": 2' in (whole / "run.json").read_text()
