@@ -108,9 +108,11 @@ def _finish(job: _Job, made: list[str], failures: list[Failure], task: str, list
 def _tell_progress(job: _Job, task: str, listener: Listener) -> None:
     """Advance by the steps that the run's history shows beyond those told before."""
     job.folder = job.folder or _find_folder(job)
-    step = min(_last_step(job.folder / "history.csv") if job.folder else 0.0, float(job.cell.steps))
-    if step > job.told:
-        listener(TaskAdvanced(task, step - job.told, job.cell.label))
+    history = job.folder / "history.csv" if job.folder else None
+    step = min(_last_step(history) if history else 0.0, float(job.cell.steps))
+    if history and step > job.told:
+        earlier = history.stat().st_mtime < job.begun  # steps of a run that goes on
+        listener(TaskAdvanced(task, step - job.told, job.cell.label, found=earlier))
         job.told = step
 
 

@@ -22,7 +22,7 @@ from pipeline.errors import SettingError, TrainingError, UnknownNameError
 from pipeline.events import TaskAdvanced, TaskStarted
 from pipeline.experiments.children import Forked, Spawned, can_fork
 from pipeline.experiments.grid import arguments, command, experiment_by_name, run_experiment
-from pipeline.experiments.local import _Job, run_all
+from pipeline.experiments.local import _Job, _tell_progress, run_all
 from pipeline.experiments.recipe import Recipe, load_recipe, plan, recipes
 from pipeline.layout import HOME_VARIABLE, dataset_dir
 from pipeline.manifest import read_table
@@ -260,6 +260,18 @@ def test_interrupting_stops_the_children(home, tmp_path, how):
     for pid in map(int, marker.read_text().split()):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_steps_of_an_earlier_command_are_told_as_found(home, tmp_path):
+    job = _Job(plan(recipe(tmp_path, changes=["seeds=1"]))[0], None, folder=tmp_path)
+    history, said = tmp_path / "history.csv", []
+    history.write_text("step\n10\n20\n")
+    os.utime(history, (job.begun - 60, job.begun - 60))
+    _tell_progress(job, "Small", said.append)
+    history.write_text("step\n10\n20\n30\n")
+    _tell_progress(job, "Small", said.append)
+    _tell_progress(job, "Small", said.append)
+    assert [(event.amount, event.found) for event in said] == [(20, True), (10, False)]
 
 
 def test_an_interrupt_while_a_child_is_started_does_not_lose_it(home, tmp_path):
