@@ -19,6 +19,7 @@ from pipeline.distillation.soundness import check_join
 from pipeline.errors import SettingError, StoreError, TrainingError
 from pipeline.events import Listener, Note, Warned
 from pipeline.manifest import ClipTable
+from pipeline.manifest.table import Strings, encode
 from pipeline.stores import StoreReader
 from pipeline.texts import counted, shown
 
@@ -87,8 +88,8 @@ def used_splits(table: ClipTable, listener: Listener) -> ClipTable:
             "training clips are held out, groups and files whole."
         )
     )
-    pieces = _pieces(used)
-    heard = (used.split == UNLABELLED) & np.isin(pieces, np.unique(pieces[held]))
+    pieces = _pieces(used)[1]
+    heard = (used.split == UNLABELLED) & np.isin(pieces, pieces[held])
     held_out = replace(used, split=np.where(held, VALID, used.split).astype(object))
     return _with_unlabelled(held_out.select(~heard))  # no music of the validation clips is trained on
 
@@ -105,19 +106,19 @@ def _with_unlabelled(table: ClipTable) -> ClipTable:
     return replace(table, labels=labels, split=np.where(hidden, TRAIN, table.split).astype(object))
 
 
-def _pieces(table: ClipTable) -> NDArray[np.str_]:
-    """What belongs together: clips of a group, and where there is none, of a file."""
-    return np.where(table.group != "", table.group, table.path).astype(str)
+def _pieces(table: ClipTable) -> tuple[Strings, NDArray[np.int64]]:
+    """What belongs together: clips of a group, and where there is none, of a file; names, and each clip's number."""
+    return encode(np.where(table.group != "", table.group, table.path))
 
 
 def _held_out(table: ClipTable) -> NDArray[np.bool_]:
-    train, pieces = np.asarray(table.split == TRAIN), _pieces(table)
-    groups = np.unique(pieces[train])
+    train, (names, pieces) = np.asarray(table.split == TRAIN), _pieces(table)
+    groups = np.array(sorted(np.unique(pieces[train]).tolist(), key=names.tolist().__getitem__))
     if len(groups) == 1:
         n = counted(int(train.sum()), "training clip")
         raise SettingError(
             f"{table.name!r} has no split {VALID!r}, and none can be held out: {n} in one group or file, "
-            f"{shown(groups[0])}, and those are not divided. Give clips of its clip table the split "
+            f"{shown(names[groups[0]])}, and those are not divided. Give clips of its clip table the split "
             f"{VALID!r}, or groups (songs, artists) of their own."
         )
     chosen = np.random.default_rng(1223).permutation(groups)[: max(1, round(_HELD_OUT * len(groups)))]

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
@@ -189,6 +190,19 @@ def test_without_a_valid_split_nothing_of_its_groups_or_files_is_heard(home: Pat
     assert held
     assert not held & set(getattr(used, column)[used.split == "train"])
     assert (used.labels[used.split == "valid"] >= 0).all()
+
+
+def test_one_long_name_does_not_make_all_groups_long(home: Path) -> None:
+    table = read_table(layout.table_path("tiny"))
+    clips = table.select(np.tile(np.flatnonzero(table.split == "train"), 50))
+    group = np.array([f"song{k}" for k in range(len(clips))], object)
+    group[0] = "long" * 2500
+    tracemalloc.start()
+    try:
+        used_splits(replace(clips, group=group), lambda event: None)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_several_validation_splits_choose_together(home: Path) -> None:
