@@ -82,11 +82,12 @@ def extract(allow_failures: int, **options: object) -> None:
 
     Reads the clip table and its audio (WAV, FLAC, OGG, Opus, MP3; any rate, any number of
     channels). Writes data/NAME/stores/EXTRACTOR/OUTPUT.zarr (or .h5). May be interrupted: the
-    same command goes on from there, adds clips that are new in the table, and computes those again
-    whose audio changed (by digest; unchanged size and time spare reading it). Clips that left the
-    table stay in the store; with --removed drop it is written anew without them. Clips that fail are
-    named here and in the store; the rest is done, and the exit status is 1. Before a store of a
-    teacher is created, the teacher is checked for a few seconds (see east teachers check).
+    same command goes on from there, adds clips that are new in the table or whose file was missing
+    and came, and computes those again whose audio changed (by digest; unchanged size and time spare
+    reading it; files at URLs are not looked at). Clips that left the table stay in the store; with
+    --removed drop it is written anew without them. Clips that fail are named here and in the store;
+    the rest is done, and the exit status is 1. Before a store of a teacher is created, the teacher
+    is checked for a few seconds (see east teachers check).
 
     View K of a clip follows from its samples and K: more views later compute only the new ones. Each
     is a store of its own, EXTRACTOR-viewK/OUTPUT, for east train --views and --probe-views.

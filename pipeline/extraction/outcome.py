@@ -21,9 +21,9 @@ class _Seen:
     failures: dict[str, str] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
     short: set[str] = field(default_factory=set)
+    undone: set[str] = field(default_factory=set)
     failed_in: Path | None = None
-    n_clips: int = 0
-    n_done: int = 0
+    clip_ids: list[str] = field(default_factory=list)  # of the largest store: a view's may hold labelled clips alone
 
 
 def report_of(stores: Sequence[RunStore], plan: str) -> ExtractReport:
@@ -36,13 +36,13 @@ def report_of(stores: Sequence[RunStore], plan: str) -> ExtractReport:
     for path in paths:
         if path.exists():
             _count(path, seen)
-    if not seen.n_clips:
+    if not seen.clip_ids:
         return ExtractReport(paths, plan, len(stores[0].clip_ids) if stores else 0, 0, 0, 0)
     return ExtractReport(
         stores=paths,
         plan=plan,
-        n_clips=seen.n_clips,
-        n_done=seen.n_done,
+        n_clips=len(seen.clip_ids),
+        n_done=len(seen.clip_ids) - len(seen.undone.intersection(seen.clip_ids)),
         n_failed=len(seen.failures),
         n_short=len(seen.short),
         n_absent=len(seen.absent),
@@ -57,11 +57,9 @@ def _count(path: Path, seen: _Seen) -> None:
         gone = failure == NOT_IN_TABLE
         failed = np.flatnonzero((reader.state == State.FAILED) & ~gone).tolist()
         new = {str(ids[row]): str(failure[row]) for row in failed if str(ids[row]) not in seen.failures}
-        n_done = int((reader.state == State.DONE).sum())
-        if len(reader) > seen.n_clips:  # a view's store may hold labelled clips alone
-            seen.n_clips, seen.n_done = len(reader), n_done - len(seen.failures.keys() - {str(ids[k]) for k in failed})
-        else:
-            seen.n_done -= len(new)
+        if len(ids) > len(seen.clip_ids):
+            seen.clip_ids = ids.tolist()
+        seen.undone.update(ids[reader.state != State.DONE].tolist())
         seen.absent.update(str(ids[row]) for row in np.flatnonzero(gone).tolist())
         seen.short.update(str(ids[row]) for row, text in enumerate(failure.tolist()) if text.startswith("short: "))
     if new:

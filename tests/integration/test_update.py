@@ -249,6 +249,10 @@ def test_clips_that_leave_before_they_are_made_are_no_failures_and_may_come_back
     report.require(0)
     assert (report.n_done, report.n_failed, report.n_absent) == (16, 0, 24)
     assert "24 clips left the table before they were made" in report.text()
+    run(table(music), "mel-small")
+    for requests in (("mel-small", "fake/frames"), ("fake/frames", "mel-small")):
+        report = run(table(music).select(np.arange(16)), *requests)
+        assert (report.n_clips, report.n_done, report.n_absent) == (N, 16, 24)
     again, _ = computed(table(music), "fake/frames")
     assert again == 24
     assert digest(store()) == fresh_digest(table(music), monkeypatch, tmp_path)
