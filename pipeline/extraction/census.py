@@ -24,8 +24,9 @@ from pipeline.extraction.jobs import ClipJob
 from pipeline.manifest import ClipTable
 from pipeline.manifest.index import AudioIndex, Segment, Stamp
 from pipeline.manifest.table import is_url
-from pipeline.stores.pending import failed_rows
+from pipeline.stores.pending import failed_rows, kept_rows
 from pipeline.stores.reader import ClipArrays
+from pipeline.stores.schema import State
 
 _PART_CLIPS = 32
 
@@ -51,13 +52,19 @@ class Census:
             return None
         return Stamp(status.st_size, status.st_mtime_ns)
 
-    def require_audio(self) -> None:
-        """Refuse a table none of whose files is there.
+    def require_audio(self, stores: Sequence[ClipArrays]) -> None:
+        """Refuse a table none of whose files is there, if clips of it are to be computed.
+
+        Args:
+            stores: what the run starts from.
 
         Raises:
             PlanError: it names the folder that was looked into, and one file.
         """
         if is_url(self.table.root) or self.stamps or not self.path_of:
+            return
+        todo = (arrays.clip_id[(arrays.state == State.PENDING) & ~kept_rows(arrays)].tolist() for arrays in stores)
+        if not any(clip_id in self.path_of for ids in todo for clip_id in ids):
             return
         paths = list(dict.fromkeys(self.path_of.values()))
         raise PlanError(

@@ -65,8 +65,7 @@ def extract(table: ClipTable, settings: ExtractSettings, listener: Listener = ig
         index = stack.enter_context(_open_index(table, settings))
         census = Census(table, index, clips, listener)
         stores = [store for spec in specs for store in preview_stores(table, spec, settings, census)]
-        if any(store.pending for store in stores):
-            census.require_audio()
+        census.require_audio([store.arrays for store in stores])
         sources = open_sources(stack, settings.reuse, stores)
         require_useful(sources, stores)
         for store in stores:

@@ -232,6 +232,22 @@ def test_a_table_without_any_of_its_audio_is_refused_with_the_folder(tmp_path: P
     assert not layout.store_path("tiny", "fake", "clip").parent.exists()
 
 
+def test_a_run_that_needs_no_audio_goes_to_its_end_without_any(table: ClipTable) -> None:
+    """It was interrupted, what it had not made left the table, and the audio is put away."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, ShardDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(table, "fake/frames", listener=stop)
+    away = replace(table, root=str(Path(table.root) / "away"))
+    report = run(away.select(np.arange(16)), "fake/frames")
+    assert (report.n_done, report.n_failed, report.n_absent) == (16, 0, N - 16)
+    with pytest.raises(PlanError, match=f"None of the {N} audio files"):
+        run(away, "fake/frames")
+
+
 def test_command_ends_with_one_when_clips_fail(tmp_path: Path) -> None:
     folder = tmp_path / "some"
     write_clips(folder, 3)
