@@ -18,7 +18,7 @@ Kind = Literal["student", "probe"]
 SETTINGS: dict[str, type[TrainSettings] | type[ProbeSettings]] = {"student": TrainSettings, "probe": ProbeSettings}
 GIVEN = frozenset({"data", "seed", "name", "group"})
 _IN_WORDS = {"str": "text in quotes", "int": "a whole number", "float": "a number", "bool": "true or false"}
-_IN_LISTS = {"str": '["musicnn", "yamnet"]', "int": "[1, 2]", "float": "[0.5, 1.0]"}
+_IN_LISTS = {"teacher": '["musicnn", "yamnet"]', "validate_on": '["valid", "valid-other"]'}
 _PLAIN: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 
 
@@ -65,7 +65,7 @@ def checked(kind: str, key: str, value: Any) -> Any:
             raise SettingError(f"{key} must be {_IN_WORDS[declared]}, found {_as_toml(value)}.")
         return value
     if not isinstance(value, (list, tuple)) or not all(_is_a(entry, several[1]) for entry in value):
-        example = f'["{value}"]' if isinstance(value, str) else _IN_LISTS.get(several[1], "[...]")
+        example = f'["{value}"]' if isinstance(value, str) else _IN_LISTS.get(key, '["...", "..."]')
         raise SettingError(f"{key} must be a list, such as {example}; found {_as_toml(value)}.")
     return tuple(value)
 

@@ -71,6 +71,7 @@ def test_a_folder_is_its_recipes_without_those_to_be_extended(folder):
             'extends = "base.toml"\nteacher = "musicnn"',
             r"teacher must be a list, such as \[\"musicnn\"\]; found 'musicnn'",
         ),
+        ('extends = "base.toml"\nvalidate_on = [1]', r"such as \[\"valid\", \"valid-other\"\]; found \[1\]"),
         ('extends = "base.toml"\nlr = 100.0', "lr is 100.0, but must lie between"),
         ('extends = "base.toml"\nseeds = [1]\nseed = 1', "says both seed and seeds"),
         ('extends = "base.toml"\nname = 3', "name must be text in quotes, found 3"),
