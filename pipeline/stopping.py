@@ -20,7 +20,7 @@ class Terminated(KeyboardInterrupt):
 
 @dataclass
 class Termination:
-    """Whether SIGTERM came, and when it last did, in seconds of the monotonic clock."""
+    """Whether SIGTERM came, and when it was last answered, in seconds of the monotonic clock."""
 
     at: float | None = None
 
@@ -31,8 +31,9 @@ class Termination:
 
     def answer(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal: raise, but once for several at a time."""
-        before, self.at = self.at, time.monotonic()
-        if before is None or self.at - before > _SAME_S:
+        now = time.monotonic()
+        if self.at is None or now - self.at > _SAME_S:
+            self.at = now
             raise Terminated
 
 
