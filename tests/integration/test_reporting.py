@@ -97,7 +97,7 @@ def test_the_page_tells_its_limits_and_sources(made):
     text = " ".join(read_page(made.page).text)
     assert "rendered with sampled instruments, not recorded performances" in text
     assert "a tenth of that in our experiment" in text
-    assert "+0.044" in text
+    assert "+0.222" in text
     assert "scores: public domain; sound bank: MIT" in text
     assert "Pons 2019" in text
     assert "east report --data demo" in text
