@@ -79,6 +79,7 @@ class Spawned(Child):
     def __init__(self, line: Sequence[str], n_threads: int) -> None:
         super().__init__()
         environment = os.environ | python_path() | dict.fromkeys(THREAD_VARIABLES, str(n_threads))
+        environment["PYTHONUNBUFFERED"] = "1"  # its last words, on whatever stream, come last
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
