@@ -17,13 +17,11 @@ from pipeline.datasets.resolve import load, resolve
 from pipeline.errors import SettingError
 from pipeline.events import Listener, Note, Warned, ignore
 from pipeline.licences import strictest_of
-from pipeline.manifest import ClipTable, read_table, require_valid, write_table
-from pipeline.manifest.table import UNKNOWN, is_url, strings
+from pipeline.manifest import UNKNOWN, UNLABELLED, ClipTable, is_url, read_table, require_valid, write_table
+from pipeline.manifest.table import strings
 from pipeline.texts import counted
 
 __all__ = ["join", "join_tables"]
-
-UNLABELLED = "unlabelled"
 
 
 def join(

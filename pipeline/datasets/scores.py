@@ -26,14 +26,13 @@ from pipeline.datasets.corpora.scores import Score, load_scores
 from pipeline.datasets.scores_card import CARD, CORPUS, NOTE_PROGRAMS, NOTES, OTHER_BANK, SEEN_BANKS, UNSEEN_BANK
 from pipeline.errors import WeightsError
 from pipeline.events import Listener, Note, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
-from pipeline.manifest import ClipTable
+from pipeline.manifest import UNLABELLED, ClipTable
 from pipeline.weights import fetch
 
 __all__ = ["CLIPS", "SEED", "build", "plan"]
 
 SEED = 1223
 CLIPS: Mapping[str, int] = MappingProxyType({"train": 3600, "valid": 500, "test": 700, "unlabelled": 0})
-UNLABELLED = "unlabelled"
 _REPEATED = {"valid": "valid-other", "test": "test-unseen"}
 _NOTES_BANK = "tonejs"
 

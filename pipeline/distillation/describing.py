@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.distillation.batches import Answers
-from pipeline.distillation.preparation import TRAIN, Scored, Scores
+from pipeline.distillation.preparation import Scored, Scores
 from pipeline.distillation.runfolder import describe_dataset, describe_store
 from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.distillation.students.contract import build_student, count_parameters
 from pipeline.licences import strictest
-from pipeline.manifest import ClipTable
+from pipeline.manifest import TRAIN, ClipTable
 from pipeline.provenance import describe
 from pipeline.stores import StoreReader
 from pipeline.stores.licensing import covered_licences

@@ -9,10 +9,11 @@ import torch
 from pipeline.distillation.batches import Answers
 from pipeline.distillation.features import FeatureSet
 from pipeline.distillation.judging import choose_thresholds, predict, probabilities
-from pipeline.distillation.preparation import TRAIN, VALID, Split
+from pipeline.distillation.preparation import Split
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.students.contract import Student
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted
+from pipeline.manifest import TRAIN, VALID
 
 
 def predict_splits(

@@ -18,12 +18,11 @@ from pipeline.distillation.settings import ProbeSettings, TrainSettings
 from pipeline.distillation.soundness import check_join
 from pipeline.errors import SettingError, StoreError, TrainingError
 from pipeline.events import Listener, Note, Warned
-from pipeline.manifest import ClipTable
+from pipeline.manifest import TRAIN, UNLABELLED, VALID, ClipTable
 from pipeline.manifest.table import Strings, encode
 from pipeline.stores import StoreReader
 from pipeline.texts import counted, shown
 
-TRAIN, VALID, UNLABELLED = "train", "valid", "unlabelled"
 _HELD_OUT = 0.15
 
 

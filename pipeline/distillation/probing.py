@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.distillation.choosing import open_teacher_views, open_teachers
 from pipeline.distillation.describing import describe_probe
 from pipeline.distillation.judging import probabilities
-from pipeline.distillation.preparation import TRAIN, Scored, join_splits, score_clips, visible_labels
+from pipeline.distillation.preparation import Scored, join_splits, score_clips, visible_labels
 from pipeline.distillation.recipetext import recipe_text
 from pipeline.distillation.runfolder import RunFolder
 from pipeline.distillation.settings import ProbeSettings
@@ -17,7 +17,7 @@ from pipeline.distillation.soundness import check_material
 from pipeline.distillation.trainer import find_table
 from pipeline.evaluation.metrics import macro, rank
 from pipeline.events import EpochDone, Listener, Note, TaskFinished, TaskStarted, ignore
-from pipeline.manifest import ClipTable
+from pipeline.manifest import TRAIN, ClipTable
 from pipeline.stores import StoreReader
 
 

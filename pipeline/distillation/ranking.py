@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from pipeline.distillation.choosing import open_teachers
 from pipeline.distillation.features import Column
 from pipeline.distillation.joining import join_stores
-from pipeline.distillation.preparation import TRAIN, hide_labels, used_splits
+from pipeline.distillation.preparation import hide_labels, used_splits
 from pipeline.distillation.probe import clip_features, fit_probe
 from pipeline.distillation.trainer import find_table
 from pipeline.errors import SettingError, StoreError
 from pipeline.evaluation.bootstrap import Interval, draw, interval, metric_interval, resample
 from pipeline.evaluation.metrics import macro, rank
 from pipeline.events import Listener, TaskAdvanced, TaskFinished, TaskStarted, Warned, ignore
-from pipeline.manifest import ClipTable
+from pipeline.manifest import TRAIN, ClipTable
 from pipeline.stores import StoreReader
 
 FOLDS = 5

@@ -28,8 +28,6 @@ from pipeline.distillation.judging import Exam
 from pipeline.distillation.losses.settings import check_teachers
 from pipeline.distillation.objective import Distiller, Recipe
 from pipeline.distillation.preparation import (
-    TRAIN,
-    VALID,
     Scores,
     Split,
     join_splits,
@@ -46,7 +44,7 @@ from pipeline.distillation.soundness import check_material
 from pipeline.distillation.students.contract import build_student, load_student, save_card
 from pipeline.errors import SettingError
 from pipeline.events import Listener, Note, ignore
-from pipeline.manifest import ClipTable
+from pipeline.manifest import TRAIN, VALID, ClipTable
 from pipeline.stores import StoreReader
 
 

@@ -21,7 +21,7 @@ from pipeline.extraction.plan import StorePlan
 from pipeline.extraction.removed import renamed_rows
 from pipeline.extraction.settings import ExtractSettings
 from pipeline.extraction.task import load_extractor
-from pipeline.manifest import ClipTable
+from pipeline.manifest import TRAIN, ClipTable
 from pipeline.stores import State, StoreMeta, StoreWriter, open_store
 from pipeline.stores.dropping import drop_clips, settle
 from pipeline.stores.pending import NOTHING, Update, kept_rows, look, pending_shards, preview
@@ -30,8 +30,6 @@ from pipeline.stores.schema import Dtype, choose_sizes
 from pipeline.stores.shrinking import Smaller, shrink
 from pipeline.stores.target import target_of, working_path
 from pipeline.weights.models import fetch_model
-
-TRAIN = "train"
 
 
 @dataclass

@@ -5,11 +5,14 @@ of one greatest length ``clip_s``; long recordings are many clips.
 """
 
 from pipeline.manifest.checks import Problem, check_table, require_valid
-from pipeline.manifest.table import UNKNOWN, ClipTable, by_file, clip_id, is_url
+from pipeline.manifest.table import TRAIN, UNKNOWN, UNLABELLED, VALID, ClipTable, by_file, clip_id, is_url
 from pipeline.manifest.tablefiles import read_table, write_csv, write_table
 
 __all__ = [
+    "TRAIN",
     "UNKNOWN",
+    "UNLABELLED",
+    "VALID",
     "ClipTable",
     "Problem",
     "by_file",

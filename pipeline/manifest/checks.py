@@ -11,7 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ManifestError
-from pipeline.manifest.table import STRING_COLUMNS, UNKNOWN, ClipTable, Strings, encode, is_url, strings
+from pipeline.manifest.table import (
+    STRING_COLUMNS,
+    TRAIN,
+    UNKNOWN,
+    UNLABELLED,
+    ClipTable,
+    Strings,
+    encode,
+    is_url,
+    strings,
+)
 from pipeline.texts import shown
 
 _SHOWN = 5
@@ -121,7 +131,7 @@ def _splits(table: ClipTable) -> Iterator[Problem]:
     if not names:
         return
     yield from _found("no-split", "split is empty while other clips have one", table.clip_id[table.split == ""])
-    if "train" not in names and set(names) != {"unlabelled"}:  # clips without labels alone can be extracted
+    if TRAIN not in names and set(names) != {UNLABELLED}:  # clips without labels alone can be extracted
         yield Problem("no-train", f"No clip is in split 'train', only in {', '.join(names)}", 1)
     if table.labelled().any():
         judging = [name for name in names if _kind(name) in ("valid", "test")]
@@ -143,8 +153,8 @@ def _torn(table: ClipTable) -> Strings:
 
 def _kind(split: str) -> str:
     """``test-unseen`` is a test, ``valid-other`` a validation; ``unlabelled`` clips are trained on."""
-    if split == "unlabelled":
-        return "train"
+    if split == UNLABELLED:
+        return TRAIN
     return next((kind for kind in ("valid", "test") if split.startswith(kind)), split)
 
 

@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
 
 UNKNOWN = -1
+#: Splits with a meaning of their own; others begin with ``valid`` or ``test``.
+TRAIN, VALID, UNLABELLED = "train", "valid", "unlabelled"
 STRING_COLUMNS = ("clip_id", "path", "split", "group")
 FLOAT_COLUMNS = ("start_s", "duration_s")
 
